@@ -1,0 +1,20 @@
+//! What at least two of the tools need. `shared` knows no tool.
+//!
+//! In reading order:
+//!
+//! * [`config`]: command-line words and durations as Go programs take them
+//! * [`hashing`]: the hash rings of the originals, point for point
+//! * [`lifecycle`]: signals, named tasks and threads, drain with a deadline
+//! * [`logging`]: log lines in the originals' formats, and a throttle for repeated ones
+//! * [`metrics`]: families for a Prometheus registry, and its `/metrics` page
+//! * [`http`]: serving a router with time limits and drain
+//! * [`testing`]: child processes, raw peers and golden data (feature `testing`)
+
+pub mod config;
+pub mod hashing;
+pub mod http;
+pub mod lifecycle;
+pub mod logging;
+pub mod metrics;
+#[cfg(feature = "testing")]
+pub mod testing;

@@ -1,0 +1,30 @@
+//! What integration tests and the demo share: child processes, raw peers, golden data. Feature `testing`.
+//!
+//! Nothing here waits by sleeping for a guessed time: [`eventually`] polls with a deadline.
+
+#![allow(clippy::unwrap_used, reason = "a failed test helper is a failed test")]
+
+pub mod golden;
+pub mod process;
+pub mod wire;
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+/// How long a test waits for something that should come at once, on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Polls `probe` until it gives a value, and panics naming `what` if none comes within [`PATIENCE`].
+#[track_caller]
+pub fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(value) = probe() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "gave up waiting for {what}");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
