@@ -1,5 +1,11 @@
 //! Flags and durations against what Go's standard library does (`tests/golden/go-stdlib`).
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test says what it counted and fails where it stands"
+)]
+
 use std::{ffi::OsString, path::Path};
 
 use clap::{Arg, ArgAction, Command};

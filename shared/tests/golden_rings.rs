@@ -1,6 +1,12 @@
 //! The StatsD rings against placements recorded from the originals (`tests/golden/statsd-rings`): ten sets of nodes, 2,000
 //! names, all three rings, each ring whole and with each node removed.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test says what it counted and fails where it stands"
+)]
+
 use std::{collections::BTreeMap, path::Path};
 
 use serde::{Deserialize, de::DeserializeOwned};
