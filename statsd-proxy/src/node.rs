@@ -8,7 +8,7 @@ use std::sync::{
 use crate::{
     config::{NodeConfig, Protocol},
     counters::{NodeDeliveries, Totals},
-    output::backlog::{Backlog, Entrance},
+    output::queue::{Backlog, Entrance},
 };
 
 /// A backend. It lives as long as a routing snapshot or an output lane refers to it.

@@ -136,7 +136,7 @@ impl Relay {
         let mut delivered = 0;
         for route in &self.routing.groups {
             delivered += route.each_destination(key, |destination| {
-                if lanes[destination].push(line, packing) == Pushed::Waiting {
+                if lanes[destination].push(line, packing) == Pushed::First {
                     used.push(destination);
                 }
             });

@@ -18,7 +18,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::backlog::Backlog;
+use super::queue::Backlog;
 use crate::{
     config::NodeConfig,
     counters::{DropReason, NodeDeliveries},

@@ -1,37 +1,51 @@
 //! Datagrams to one node, over a connected socket, so that the kernel tells when nothing listens there.
 
 use std::{
-    io::{self, ErrorKind},
+    io::{self, ErrorKind, IoSlice},
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     sync::atomic::Ordering::Relaxed,
     time::Duration,
 };
 
+use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, sendmmsg};
 use shared::logging::Throttle;
 use tracing::warn;
 
-use crate::{counters::DropReason, node::Node};
+use super::LANE_BYTES;
+use crate::{config::Packing, counters::DropReason, node::Node};
 
 /// The largest payload of a UDP datagram over IPv4.
 const MAX_DATAGRAM: usize = 65_507;
 /// How long the kernel may take to find room for a datagram.
 const SEND_LIMIT: Duration = Duration::from_millis(100);
+/// Datagrams handed to the kernel in one call.
+const BATCH: usize = 64;
 
 static SEND_FAILURES: Throttle = Throttle::new(Duration::from_secs(10));
 
 #[derive(Debug)]
 pub(super) struct UdpLane {
     socket: UdpSocket,
+    /// The datagrams that wait, one behind the other.
+    bytes: Vec<u8>,
+    waiting: Vec<Datagram>,
     /// The last datagram that the kernel took. It counts as sent once the kernel has had a chance to say that it was
-    /// refused, which is at the next call.
-    last: Sent,
+    /// refused, which is when the next one is sent.
+    last: Option<Datagram>,
 }
 
-#[derive(Debug, Default)]
-struct Sent {
+/// A datagram of [`UdpLane::bytes`].
+#[derive(Debug, Clone, Copy)]
+struct Datagram {
+    start: usize,
+    end: usize,
     lines: u64,
-    packets: u64,
-    bytes: u64,
+}
+
+impl Datagram {
+    fn length(self) -> usize {
+        self.end - self.start
+    }
 }
 
 impl UdpLane {
@@ -45,67 +59,123 @@ impl UdpLane {
         socket.set_write_timeout(Some(SEND_LIMIT))?;
         Ok(Self {
             socket,
-            last: Sent::default(),
+            bytes: Vec::new(),
+            waiting: Vec::new(),
+            last: None,
         })
     }
 
-    /// Sends one datagram of `lines` lines and counts what became of the one before.
-    ///
-    /// A refusal of that one is reported instead of sending this one, so this one is tried once more.
+    /// Puts a line into the datagram under construction if it fits there, else into a new one.
     #[inline]
-    pub(super) fn send(&mut self, datagram: &[u8], lines: u64, node: &Node) {
-        let mut sent = self.socket.send(datagram);
-        if matches!(&sent, Err(reason) if reason.kind() == ErrorKind::ConnectionRefused) {
-            self.count_last_as_refused(node);
-            sent = self.socket.send(datagram);
+    pub(super) fn push(&mut self, line: &[u8], packing: Packing, node: &Node) {
+        if let (Packing::Together(limit), Some(open)) = (packing, self.waiting.last_mut())
+            && open.length() + 1 + line.len() <= limit
+        {
+            self.bytes.push(b'\n');
+            self.bytes.extend_from_slice(line);
+            open.end = self.bytes.len();
+            open.lines += 1;
+            return;
         }
-        match sent {
-            Ok(_) => {
-                self.count_last_as_sent(node);
-                self.last = Sent {
-                    lines,
-                    packets: 1,
-                    bytes: datagram.len() as u64,
-                };
-            }
-            Err(reason) => {
-                let drop = if datagram.len() > MAX_DATAGRAM {
-                    DropReason::Oversize
-                } else {
-                    DropReason::SendFailed
-                };
-                node.deliveries.drops.add(drop, lines);
-                if let Some(suppressed) = SEND_FAILURES.admit() {
-                    warn!(node = node.label(), %reason, bytes = datagram.len(), suppressed, "cannot send to the node");
+        if self.bytes.len() + line.len() > LANE_BYTES {
+            self.flush(node);
+        }
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(line);
+        self.waiting.push(Datagram {
+            start,
+            end: self.bytes.len(),
+            lines: 1,
+        });
+    }
+
+    /// Sends all datagrams that wait.
+    pub(super) fn flush(&mut self, node: &Node) {
+        let mut next = 0;
+        while next < self.waiting.len() {
+            let batch = &self.waiting[next..self.waiting.len().min(next + BATCH)];
+            match send(&self.socket, &self.bytes, batch) {
+                Ok(taken) => {
+                    for datagram in &batch[..taken] {
+                        count_sent(self.last.replace(*datagram), node);
+                    }
+                    next += taken;
+                }
+                // This is about the datagram before: the kernel has sent none of these yet, and will when asked again.
+                Err(reason)
+                    if reason.kind() == ErrorKind::ConnectionRefused && self.last.is_some() =>
+                {
+                    count_refused(self.last.take(), node);
+                }
+                Err(reason) => {
+                    drop_datagram(batch[0], &reason, node);
+                    next += 1;
                 }
             }
         }
+        self.waiting.clear();
+        self.bytes.clear();
+        // A single huge line must not keep its memory for ever.
+        self.bytes.shrink_to(2 * LANE_BYTES);
     }
 
     pub(super) fn settle(&mut self, node: &Node) {
         match self.socket.take_error() {
             Ok(Some(reason)) if reason.kind() == ErrorKind::ConnectionRefused => {
-                self.count_last_as_refused(node)
+                count_refused(self.last.take(), node)
             }
-            _ => self.count_last_as_sent(node),
+            _ => count_sent(self.last.take(), node),
         }
     }
+}
 
-    fn count_last_as_sent(&mut self, node: &Node) {
-        let Sent {
-            lines,
-            packets,
-            bytes,
-        } = std::mem::take(&mut self.last);
-        if packets > 0 {
-            node.deliveries.lines.fetch_add(lines, Relaxed);
-            node.deliveries.packets.fetch_add(packets, Relaxed);
-            node.deliveries.bytes.fetch_add(bytes, Relaxed);
-        }
+/// Hands datagrams to the kernel and returns how many it took: one at least, or an error that the first one met.
+fn send(socket: &UdpSocket, bytes: &[u8], batch: &[Datagram]) -> io::Result<usize> {
+    let payload = |datagram: &Datagram| &bytes[datagram.start..datagram.end];
+    if let [single] = batch {
+        return socket.send(payload(single)).map(|_| 1);
     }
+    let slices: Vec<[IoSlice<'_>; 1]> = batch
+        .iter()
+        .map(|datagram| [IoSlice::new(payload(datagram))])
+        .collect();
+    let mut controls: Vec<_> = batch
+        .iter()
+        .map(|_| SendAncillaryBuffer::default())
+        .collect();
+    let mut headers: Vec<_> = slices
+        .iter()
+        .zip(&mut controls)
+        .map(|(slice, control)| MMsgHdr::new(slice, control))
+        .collect();
+    Ok(sendmmsg(socket, &mut headers, SendFlags::empty())?)
+}
 
-    fn count_last_as_refused(&mut self, node: &Node) {
-        let Sent { lines, .. } = std::mem::take(&mut self.last);
-        node.deliveries.drops.add(DropReason::Refused, lines);
+fn count_sent(datagram: Option<Datagram>, node: &Node) {
+    if let Some(datagram) = datagram {
+        node.deliveries.lines.fetch_add(datagram.lines, Relaxed);
+        node.deliveries.packets.fetch_add(1, Relaxed);
+        node.deliveries
+            .bytes
+            .fetch_add(datagram.length() as u64, Relaxed);
+    }
+}
+
+fn count_refused(datagram: Option<Datagram>, node: &Node) {
+    node.deliveries.drops.add(
+        DropReason::Refused,
+        datagram.map_or(0, |datagram| datagram.lines),
+    );
+}
+
+fn drop_datagram(datagram: Datagram, reason: &io::Error, node: &Node) {
+    let drop = if datagram.length() > MAX_DATAGRAM {
+        DropReason::Oversize
+    } else {
+        DropReason::SendFailed
+    };
+    node.deliveries.drops.add(drop, datagram.lines);
+    if let Some(suppressed) = SEND_FAILURES.admit() {
+        warn!(node = node.label(), %reason, bytes = datagram.length(), suppressed, "cannot send to the node");
     }
 }
