@@ -4,7 +4,7 @@
 //! then the nodes are let go, so that TCP writers empty their queues and end; then what operators look at.
 
 use std::{
-    io,
+    fmt, io,
     net::SocketAddr,
     sync::{
         Arc,
@@ -82,6 +82,29 @@ pub struct Addresses {
     pub metrics: Option<SocketAddr>,
 }
 
+impl fmt::Display for Addresses {
+    /// ` udp=127.0.0.1:8125 management=127.0.0.1:8126`: what is there, each with a space before it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            udp,
+            tcp,
+            management,
+            metrics,
+        } = self;
+        for (name, address) in [
+            ("udp", udp),
+            ("tcp", tcp),
+            ("management", management),
+            ("metrics", metrics),
+        ] {
+            if let Some(address) = address {
+                write!(f, " {name}={address}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// A proxy whose sockets are bound, and which does nothing yet.
 #[derive(Debug)]
 pub struct App {
@@ -138,6 +161,11 @@ impl App {
             addresses: Addresses::default(),
             config: config.clone(),
         };
+        let console = &listeners.management;
+        info!(
+            "Starting Management listener on {} and port {}",
+            console.written, console.port
+        );
         if let Some(bind) = &listeners.udp {
             info!(
                 "Starting StatsD listener on {} and port {}",
@@ -195,10 +223,6 @@ impl App {
     /// A console that cannot be bound is no reason not to relay.
     fn bind_management(&mut self) {
         let bind = &self.config.listeners.management;
-        info!(
-            "Starting Management listener on {} and port {}",
-            bind.written, bind.port
-        );
         match listen::tcp(bind) {
             Ok(listener) => {
                 self.addresses.management = listener.local_addr().ok();
@@ -306,7 +330,7 @@ impl App {
             );
         }
         let drain_limit = config.drain_limit;
-        info!("server is up");
+        info!("server is up{addresses}");
         Ok(Running {
             addresses,
             reloader,
