@@ -40,6 +40,8 @@ use crate::{
     telemetry::{self, Reloads, Sources},
 };
 
+/// How long inputs may take to end. They end by themselves, well before this; nothing can be delivered until they have.
+const INPUT_DRAIN: Duration = Duration::from_secs(5);
 /// How long operators' pages may take to end once everything has been delivered.
 const ADMIN_DRAIN: Duration = Duration::from_secs(3);
 
@@ -294,10 +296,8 @@ impl App {
         for (number, socket) in datagrams.into_iter().enumerate() {
             let relay = Relay::new(Arc::clone(&routing), Arc::clone(&totals));
             let receiver = Receiver::new(socket, relay, Arc::clone(&totals))?;
-            let (stop, limit) = (inputs.stop_token(), config.drain_limit);
-            inputs.spawn_thread(format!("relay-{number}"), move || {
-                receiver.run(&stop, limit)
-            })?;
+            let stop = inputs.stop_token();
+            inputs.spawn_thread(format!("relay-{number}"), move || receiver.run(&stop))?;
         }
         if !streams.is_empty() {
             stream::start(
@@ -366,13 +366,12 @@ impl Running {
 
     /// Stops taking lines, delivers what was taken, within the configured time, and ends.
     pub async fn drain(self) -> Summary {
-        let deadline = Instant::now() + self.drain_limit;
         self.facts.healthy.store(false, Relaxed);
         self.inputs.stop();
-        if self.inputs.drain(self.drain_limit).await == Drained::DeadlineReached {
+        if self.inputs.drain(INPUT_DRAIN).await == Drained::DeadlineReached {
             warn!(
                 running = self.inputs.running(),
-                "inputs were still busy when the drain deadline came"
+                "inputs were still busy when their deadline came"
             );
         }
         self.emitters.stop();
@@ -382,12 +381,7 @@ impl Running {
         if emitted == Drained::DeadlineReached || let_go == Drained::DeadlineReached {
             warn!("background tasks were still busy when their deadline came");
         }
-        if self
-            .writers
-            .drain(deadline.saturating_duration_since(Instant::now()))
-            .await
-            == Drained::DeadlineReached
-        {
+        if self.writers.drain(self.drain_limit).await == Drained::DeadlineReached {
             self.give_up.cancel();
             if self.writers.drain(ADMIN_DRAIN).await == Drained::DeadlineReached {
                 error!("writers did not give up in time; some lines are not accounted for");

@@ -13,9 +13,9 @@ use crate::{config::NodeConfig, membership::Event, node::Node};
 
 /// How long one lookup may take.
 pub const LOOKUP_LIMIT: Duration = Duration::from_secs(5);
-/// Between lookups of a name that has resolved.
+/// Between lookups of a name.
 const REFRESH: Duration = Duration::from_secs(30);
-/// Between lookups of a name that has not: the first delay, doubled up to [`REFRESH`].
+/// Between lookups of a name that has never resolved: the first delay, doubled up to the time between lookups.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 
 /// A lookup under way.
@@ -23,7 +23,10 @@ pub type Lookup = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Sen
 
 /// How names are looked up: the system's resolver, or a test's.
 #[derive(Clone)]
-pub struct Resolver(Arc<dyn Fn(String, u16) -> Lookup + Send + Sync>);
+pub struct Resolver {
+    lookup: Arc<dyn Fn(String, u16) -> Lookup + Send + Sync>,
+    refresh: Duration,
+}
 
 impl Resolver {
     /// Asks the system.
@@ -35,7 +38,16 @@ impl Resolver {
 
     /// Asks `lookup`, which gets a host and a port.
     pub fn new(lookup: impl Fn(String, u16) -> Lookup + Send + Sync + 'static) -> Self {
-        Self(Arc::new(lookup))
+        Self {
+            lookup: Arc::new(lookup),
+            refresh: REFRESH,
+        }
+    }
+
+    /// Looks names up anew every `refresh` instead of every 30 seconds.
+    #[must_use]
+    pub fn refreshing_every(self, refresh: Duration) -> Self {
+        Self { refresh, ..self }
     }
 
     /// Looks up a node's address within [`LOOKUP_LIMIT`].
@@ -43,7 +55,7 @@ impl Resolver {
     /// A host may have several: an IPv4 address is preferred, as both originals prefer it, and then the least, so that a
     /// resolver that rotates its answers does not move the node.
     pub async fn resolve(&self, node: &NodeConfig) -> io::Result<SocketAddr> {
-        let found = timeout(LOOKUP_LIMIT, (self.0)(node.host.clone(), node.port)).await;
+        let found = timeout(LOOKUP_LIMIT, (self.lookup)(node.host.clone(), node.port)).await;
         let found = found.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
         found
             .into_iter()
@@ -54,7 +66,9 @@ impl Resolver {
 
 impl fmt::Debug for Resolver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Resolver")
+        f.debug_struct("Resolver")
+            .field("refresh", &self.refresh)
+            .finish_non_exhaustive()
     }
 }
 
@@ -62,7 +76,8 @@ impl fmt::Debug for Resolver {
 /// keeps its last address.
 pub(crate) async fn follow(node: Arc<Node>, resolver: Resolver, events: mpsc::Sender<Event>) {
     let mut reported = None;
-    let mut retry = FIRST_RETRY;
+    let first_retry = FIRST_RETRY.min(resolver.refresh);
+    let mut retry = first_retry;
     loop {
         let found = resolver.resolve(&node.config).await;
         if let Err(reason) = &found {
@@ -82,12 +97,12 @@ pub(crate) async fn follow(node: Arc<Node>, resolver: Resolver, events: mpsc::Se
                 return;
             }
         }
-        let pause = if address.is_some() { REFRESH } else { retry };
-        retry = if address.is_some() {
-            FIRST_RETRY
+        if address.is_some() {
+            retry = first_retry;
+            sleep(resolver.refresh).await;
         } else {
-            (retry * 2).min(REFRESH)
-        };
-        sleep(pause).await;
+            sleep(retry).await;
+            retry = (retry * 2).min(resolver.refresh);
+        }
     }
 }

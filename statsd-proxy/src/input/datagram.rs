@@ -24,7 +24,7 @@ use nix::{
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
-use super::{BURST, IDLE_TICK};
+use super::{BURST, IDLE_TICK, LAST_READS};
 use crate::{
     counters::{DropReason, Totals},
     relay::Relay,
@@ -103,12 +103,12 @@ impl Receiver {
         })
     }
 
-    /// Relays until `stop`; then relays what the kernel still holds, for `drain_limit` at most.
-    pub(crate) fn run(mut self, stop: &CancellationToken, drain_limit: Duration) {
+    /// Relays until `stop`; then relays what the kernel still holds.
+    pub(crate) fn run(mut self, stop: &CancellationToken) {
         while !stop.is_cancelled() {
             self.burst(Wait::Tick);
         }
-        let deadline = Instant::now() + drain_limit;
+        let deadline = Instant::now() + LAST_READS;
         while self.burst(Wait::No) > 0 && Instant::now() < deadline {}
         self.relay.idle();
     }

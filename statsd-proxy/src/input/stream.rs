@@ -17,12 +17,12 @@ use tokio::{
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
     runtime::Handle,
     sync::{Semaphore, mpsc},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::{BURST, IDLE_TICK};
+use super::{BURST, IDLE_TICK, LAST_READS};
 use crate::{counters::DropReason, relay::Relay};
 
 /// Blocks that may wait for the relay, of up to [`MAX_LINE`] bytes each. When they are full, connections wait.
@@ -31,8 +31,8 @@ const WAITING_BLOCKS: usize = 64;
 const MAX_LINE: usize = 65_535;
 /// Connections at a time over all listeners; more wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 4_096;
-/// After a stop request, how long a connection may be silent before it is closed.
-const LAST_WORDS: Duration = Duration::from_millis(50);
+/// After a stop request, a connection that is silent for this long has said what it had to say.
+const SILENCE: Duration = Duration::from_millis(50);
 
 /// What a connection has to say.
 #[derive(Debug)]
@@ -152,7 +152,7 @@ impl StreamListener {
     }
 }
 
-/// Reads until the connection ends, or, after a stop request, until it is silent.
+/// Reads until the connection ends, or, after a stop request, until it is silent or [`LAST_READS`] is over.
 async fn read_lines(
     mut stream: impl AsyncRead + Unpin,
     sender: mpsc::Sender<Block>,
@@ -169,10 +169,13 @@ async fn read_lines(
             break;
         }
     }
-    while stop.is_cancelled() {
-        match timeout(LAST_WORDS, stream.read_buf(&mut lines.text)).await {
-            Ok(read) if read_on(&read) && hand_over(&mut lines, &sender).await => {}
-            _ => break,
+    if stop.is_cancelled() {
+        let deadline = Instant::now() + LAST_READS;
+        while Instant::now() < deadline {
+            match timeout(SILENCE, stream.read_buf(&mut lines.text)).await {
+                Ok(read) if read_on(&read) && hand_over(&mut lines, &sender).await => {}
+                _ => break,
+            }
         }
     }
     if !lines.text.is_empty() && !lines.skipping {
