@@ -90,24 +90,34 @@ impl UdpLane {
     }
 
     /// Sends all datagrams that wait.
+    ///
+    /// The kernel reports the refusal of one datagram in place of sending the next. When that is the first of a batch, the
+    /// call fails; when it is a later one, the call stops there and the report is lost. It is recognised by the next call:
+    /// any other failure would meet it too.
     pub(super) fn flush(&mut self, node: &Node) {
         let mut next = 0;
+        let mut stopped_short = false;
         while next < self.waiting.len() {
             let batch = &self.waiting[next..self.waiting.len().min(next + BATCH)];
             match send(&self.socket, &self.bytes, batch) {
                 Ok(taken) => {
+                    if stopped_short {
+                        count_refused(self.last.take(), node);
+                    }
+                    stopped_short = taken < batch.len();
                     for datagram in &batch[..taken] {
                         count_sent(self.last.replace(*datagram), node);
                     }
                     next += taken;
                 }
-                // This is about the datagram before: the kernel has sent none of these yet, and will when asked again.
                 Err(reason)
                     if reason.kind() == ErrorKind::ConnectionRefused && self.last.is_some() =>
                 {
                     count_refused(self.last.take(), node);
+                    stopped_short = false;
                 }
                 Err(reason) => {
+                    stopped_short = false;
                     drop_datagram(batch[0], &reason, node);
                     next += 1;
                 }
