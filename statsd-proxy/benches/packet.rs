@@ -81,9 +81,9 @@ fn relay_lines(bencher: Bencher<'_, '_>, settings: &str, lines: usize) {
         .counter(ItemsCount::new(1_000usize))
         .bench_local(|| {
             relay.begin();
-            datagrams
-                .iter()
-                .for_each(|datagram| relay.datagram(datagram));
+            for datagram in &datagrams {
+                relay.datagram(datagram);
+            }
             relay.flush();
         });
 }

@@ -20,7 +20,6 @@ use shared::{
 };
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::{
@@ -42,6 +41,8 @@ use crate::{
 
 /// How long inputs may take to end. They end by themselves, well before this; nothing can be delivered until they have.
 const INPUT_DRAIN: Duration = Duration::from_secs(5);
+/// What writers may take beyond the drain limit to count what they could not deliver.
+const WRITER_MARGIN: Duration = Duration::from_secs(5);
 /// How long operators' pages may take to end once everything has been delivered.
 const ADMIN_DRAIN: Duration = Duration::from_secs(3);
 
@@ -132,7 +133,6 @@ pub struct Running {
     members: Tasks,
     writers: Tasks,
     admin: Tasks,
-    give_up: CancellationToken,
     drain_limit: Duration,
     /// Removed when the proxy has ended.
     _socket_files: Vec<SocketFile>,
@@ -174,7 +174,7 @@ impl App {
                 bind.written, bind.port
             );
             let sockets = listen::udp(bind, listeners.udp_sockets, listeners.receive_buffer)
-                .map_err(|reason| listener_error("udp", bind, reason))?;
+                .map_err(|reason| listener_error("udp", bind, &reason))?;
             app.addresses.udp = sockets.first().and_then(DatagramSocket::udp_address);
             app.datagrams.extend(sockets);
         }
@@ -184,7 +184,7 @@ impl App {
                 bind.written, bind.port
             );
             let listener =
-                listen::tcp(bind).map_err(|reason| listener_error("tcp", bind, reason))?;
+                listen::tcp(bind).map_err(|reason| listener_error("tcp", bind, &reason))?;
             app.addresses.tcp = listener.local_addr().ok();
             app.streams.push(StreamListener::Tcp(listener));
         }
@@ -231,7 +231,7 @@ impl App {
                 self.management = Some(listener);
             }
             Err(reason) if reason.kind() == io::ErrorKind::InvalidInput => {
-                error!("error listening: listen tcp: {reason}")
+                error!("error listening: listen tcp: {reason}");
             }
             Err(reason) => error!(
                 "error listening: listen tcp {}:{}: bind: {}",
@@ -255,7 +255,6 @@ impl App {
             addresses,
         } = self;
         let [inputs, emitters, members, writers, admin] = std::array::from_fn(|_| Tasks::new());
-        let give_up = CancellationToken::new();
         let totals = Arc::<Totals>::default();
         let routing: SharedRouting = Arc::new(ArcSwap::from_pointee(Routing::empty(
             config.grammar,
@@ -273,6 +272,7 @@ impl App {
             totals: Arc::clone(&totals),
             routing: Arc::clone(&routing),
             reloads: Arc::<Reloads>::default(),
+            ending: inputs.stop_token(),
         };
 
         let surroundings = Surroundings {
@@ -281,7 +281,6 @@ impl App {
             resolver,
             watchers: members.clone(),
             writers: writers.clone(),
-            give_up: give_up.clone(),
         };
         let membership = Membership::start(config.clone(), surroundings).await;
         let reloader = Arc::new(Reloader::new(
@@ -341,7 +340,6 @@ impl App {
             members,
             writers,
             admin,
-            give_up,
             drain_limit,
             _socket_files: socket_files,
         })
@@ -381,11 +379,9 @@ impl Running {
         if emitted == Drained::DeadlineReached || let_go == Drained::DeadlineReached {
             warn!("background tasks were still busy when their deadline came");
         }
-        if self.writers.drain(self.drain_limit).await == Drained::DeadlineReached {
-            self.give_up.cancel();
-            if self.writers.drain(ADMIN_DRAIN).await == Drained::DeadlineReached {
-                error!("writers did not give up in time; some lines are not accounted for");
-            }
+        // Writers give up by themselves when their patience ends.
+        if self.writers.drain(self.drain_limit + WRITER_MARGIN).await == Drained::DeadlineReached {
+            error!("writers did not give up in time; some lines are not accounted for");
         }
         self.admin.stop();
         if self.admin.drain(ADMIN_DRAIN).await == Drained::DeadlineReached {
@@ -411,8 +407,8 @@ impl Running {
     }
 }
 
-fn listener_error(network: &'static str, bind: &Bind, reason: io::Error) -> BuildError {
-    let reason = io::Error::new(reason.kind(), format!("bind: {}", reason_text(&reason)));
+fn listener_error(network: &'static str, bind: &Bind, reason: &io::Error) -> BuildError {
+    let reason = io::Error::new(reason.kind(), format!("bind: {}", reason_text(reason)));
     BuildError::Listener {
         network,
         place: format!("{}:{}", bind.written, bind.port),

@@ -47,6 +47,16 @@ impl DropReason {
         Self::DrainDeadline,
     ];
 
+    /// The reasons that come up on the way to a node.
+    pub const ON_THE_WAY: [Self; 6] = [
+        Self::Oversize,
+        Self::Unresolved,
+        Self::QueueFull,
+        Self::Refused,
+        Self::SendFailed,
+        Self::DrainDeadline,
+    ];
+
     /// Returns the reason as metrics name it.
     pub fn name(self) -> &'static str {
         match self {
@@ -88,9 +98,9 @@ impl Drops {
     }
 
     fn merge(&self, other: &Self) {
-        DropReason::ALL
-            .into_iter()
-            .for_each(|reason| self.add(reason, other.get(reason)));
+        for reason in DropReason::ALL {
+            self.add(reason, other.get(reason));
+        }
     }
 }
 

@@ -59,7 +59,7 @@ pub(crate) async fn follow(
         if finding == Finding::Refused && judge.assumes_up() && !warned {
             warned = true;
             warn!(
-                node = node.label(),
+                node = node.name(),
                 port, "the management port has never answered; the node counts as up"
             );
         }

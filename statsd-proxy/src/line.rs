@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn go_grammar_needs_a_colon_and_a_pipe_after_it() {
         let f = |input: &str, expected: Piece<'_>| {
-            assert_eq!(ANY.read(input.as_bytes()), expected, "{input:?}")
+            assert_eq!(ANY.read(input.as_bytes()), expected, "{input:?}");
         };
         f("gorets:1|c", forwarded("gorets", "gorets:1|c"));
         // Neither name nor value is checked.
@@ -180,7 +180,7 @@ mod tests {
     #[test]
     fn statsd_grammar_takes_everything_but_empty_lines() {
         let f = |input: &str, expected: Piece<'_>| {
-            assert_eq!(Grammar::Statsd.read(input.as_bytes()), expected)
+            assert_eq!(Grammar::Statsd.read(input.as_bytes()), expected);
         };
         f("gorets:1|c\r", forwarded("gorets", "gorets:1|c\r"));
         f("garbage", forwarded("garbage", "garbage"));
@@ -192,7 +192,7 @@ mod tests {
     fn events_and_service_checks_are_hashed_by_their_title_and_name() {
         for grammar in [ANY, Grammar::Statsd] {
             let f = |input: &str, key: &str| {
-                assert_eq!(grammar.read(input.as_bytes()), forwarded(key, input))
+                assert_eq!(grammar.read(input.as_bytes()), forwarded(key, input));
             };
             f("_e{5,4}:title|text", "title");
             // The title may hold what separates fields elsewhere.

@@ -55,8 +55,6 @@ pub(crate) struct Surroundings {
     pub(crate) watchers: Tasks,
     /// Writers of TCP nodes run here, until their queues are empty.
     pub(crate) writers: Tasks,
-    /// Tells writers that the drain deadline has come.
-    pub(crate) give_up: CancellationToken,
 }
 
 /// The nodes and what is known of them.
@@ -77,6 +75,8 @@ struct Member {
     address: Option<SocketAddr>,
     /// Whether its name is still to be looked up for the first time.
     lookup_pending: bool,
+    /// Whether the last checks found it up.
+    up: bool,
     /// Whether a health check has ever drawn a conclusion.
     checked: bool,
     /// 0, or when it came back.
@@ -158,7 +158,7 @@ impl Membership {
         };
         member.lookup_pending = false;
         if member.address != address {
-            info!(node = node.label(), ?address, "resolved the node's name");
+            info!(node = node.name(), ?address, "resolved the node's name");
             member.address = address;
             self.publish();
         }
@@ -173,7 +173,7 @@ impl Membership {
             return;
         };
         let first = !std::mem::replace(&mut member.checked, true);
-        if node.up.swap(up, Relaxed) == up {
+        if std::mem::replace(&mut member.up, up) == up {
             return;
         }
         if up {
@@ -192,15 +192,17 @@ impl Membership {
             }
             (Dialect::GoStatsdProxy, false) => warn!(node = label, "node is down"),
         }
-        if self.members.iter().all(|member| !member.node.is_up()) {
+        if self.members.iter().all(|member| !member.up) {
             match self.config.dialect {
                 Dialect::Statsd => warn!("Warning: No backend statsd nodes available!"),
                 Dialect::GoStatsdProxy => {
-                    warn!("no node is up; lines go to all nodes as if all were")
+                    warn!("no node is up; lines go to all nodes as if all were");
                 }
             }
         }
         self.publish();
+        // Those who look see the node change only when lines already follow.
+        node.up.store(up, Relaxed);
     }
 
     fn reload(&mut self, config: Config) {
@@ -249,10 +251,7 @@ impl Membership {
 
     fn admit(&self, config: NodeConfig) -> Member {
         let Surroundings {
-            totals,
-            writers,
-            give_up,
-            ..
+            totals, writers, ..
         } = &self.surroundings;
         let (node, backlog) = Node::new(config, self.config.queue_bytes, Arc::clone(totals));
         let node = Arc::new(node);
@@ -261,7 +260,7 @@ impl Membership {
                 node: node.config.clone(),
                 backlog,
                 deliveries: Arc::clone(&node.deliveries),
-                give_up: give_up.clone(),
+                patience: self.config.drain_limit,
             };
             writers.spawn("node writer", writer.run());
         }
@@ -278,6 +277,7 @@ impl Membership {
             node,
             address,
             lookup_pending,
+            up: true,
             checked: false,
             returned: 0,
             watchers,
@@ -377,7 +377,7 @@ impl Member {
         Destination {
             node: Arc::clone(&self.node),
             address: self.address,
-            live: reachable && self.node.is_up(),
+            live: reachable && self.up,
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::{
 pub struct Node {
     /// What the configuration says.
     pub config: NodeConfig,
+    name: String,
     /// What has happened to its lines.
     pub deliveries: Arc<NodeDeliveries>,
     /// Whether the last checks found it up; for those who look, not for routing.
@@ -37,9 +38,14 @@ impl Node {
             Protocol::Tcp => Some(Arc::new(Backlog::new(queue_bytes))),
         };
         let entrance = backlog.clone().map(Entrance::new);
+        let name = match config.protocol {
+            Protocol::Udp => config.label.clone(),
+            Protocol::Tcp => format!("tcp://{}", config.label),
+        };
         (
             Self {
                 config,
+                name,
                 deliveries,
                 up: AtomicBool::new(true),
                 entrance,
@@ -48,9 +54,14 @@ impl Node {
         )
     }
 
-    /// Returns the node as logs and metrics name it.
+    /// Returns the text that is hashed and that consoles show: `HOST:PORT`.
     pub fn label(&self) -> &str {
         &self.config.label
+    }
+
+    /// Returns the node as logs and metrics name it: `HOST:PORT` for UDP, `tcp://HOST:PORT` for TCP.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Returns whether the last checks found it up.

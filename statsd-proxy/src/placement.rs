@@ -52,7 +52,7 @@ impl Placement {
         let mut labels = Vec::new();
         for route in &self.routes {
             route.each_destination(name, |destination| {
-                labels.push(self.destinations[destination].node.label())
+                labels.push(self.destinations[destination].node.label());
             });
         }
         labels

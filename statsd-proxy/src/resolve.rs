@@ -81,7 +81,7 @@ pub(crate) async fn follow(node: Arc<Node>, resolver: Resolver, events: mpsc::Se
     loop {
         let found = resolver.resolve(&node.config).await;
         if let Err(reason) = &found {
-            warn!(node = node.label(), %reason, "cannot resolve the node's name");
+            warn!(node = node.name(), %reason, "cannot resolve the node's name");
         }
         let address = found.ok().or(reported.flatten());
         if reported != Some(address) {

@@ -106,13 +106,21 @@ impl Route {
         }
     }
 
-    /// Returns each member with its share of the names, 0 to 1.
+    /// Returns each member, once, with its share of the names, 0 to 1.
     pub fn shares(&self) -> Vec<(usize, f64)> {
         let shares = self
             .ring
             .as_ref()
             .map_or_else(|| vec![1.0; self.members.len()], |ring| ring.shares());
-        self.members.iter().copied().zip(shares).collect()
+        let mut merged: Vec<(usize, f64)> = Vec::with_capacity(self.members.len());
+        for (member, share) in self.members.iter().copied().zip(shares) {
+            match merged.iter_mut().find(|(other, _)| *other == member) {
+                Some((_, total)) if self.ring.is_some() => *total += share,
+                Some(_) => {}
+                None => merged.push((member, share)),
+            }
+        }
+        merged
     }
 }
 

@@ -25,7 +25,8 @@ use support::{BINARY, Dialect, Proxy, node};
 
 #[derive(Deserialize)]
 struct Case {
-    case: String,
+    #[serde(rename = "case")]
+    name: String,
     args: Vec<String>,
     #[serde(default)]
     config: Option<Value>,
@@ -110,12 +111,12 @@ fn go_statsd_proxy_command_lines() {
     let cases: Vec<Case> = golden::json(support::golden("cli_go.json"));
     let (mut equal, mut deviating) = (0, 0);
     for case in &cases {
-        let deviation = DEVIATIONS.iter().find(|(name, ..)| *name == case.case);
+        let deviation = DEVIATIONS.iter().find(|(name, ..)| *name == case.name);
         run(case, deviation.map(|(_, ours, _)| ours));
         if deviation.is_some() {
-            deviating += 1
+            deviating += 1;
         } else {
-            equal += 1
+            equal += 1;
         }
     }
     assert_eq!(deviating, DEVIATIONS.len(), "a deviation names no case");
@@ -123,7 +124,7 @@ fn go_statsd_proxy_command_lines() {
 }
 
 fn run(case: &Case, deviation: Option<&Ours>) {
-    let name = &case.case;
+    let name = &case.name;
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("x.json");
     let ports = Ports::free();
@@ -199,7 +200,7 @@ fn run(case: &Case, deviation: Option<&Ours>) {
 
 /// Every recorded line of [`KEPT`] must come, in any order.
 fn compare_log(case: &Case, program: &Program, ports: &Ports) {
-    if OTHER_LOG.iter().any(|(name, _)| *name == case.case) {
+    if OTHER_LOG.iter().any(|(name, _)| *name == case.name) {
         return;
     }
     let recorded = case
@@ -219,7 +220,7 @@ fn compare_log(case: &Case, program: &Program, ports: &Ports) {
             continue;
         }
         let found = eventually(
-            &format!("{}: {line:?} in {:#?}", case.case, program.stderr()),
+            &format!("{}: {line:?} in {:#?}", case.name, program.stderr()),
             || {
                 program
                     .stderr()

@@ -91,7 +91,7 @@ fn flood(grammar: Grammar, datagrams: u64) {
                     generate(&mut random, &mut datagram);
                     relay.datagram(&datagram);
                     expected.fetch_add(
-                        datagram.iter().filter(|byte| **byte == b'\n').count() as u64 + 1,
+                        memchr::memchr_iter(b'\n', &datagram).count() as u64 + 1,
                         Relaxed,
                     );
                     if number == datagrams / THREADS / 10 {
@@ -103,9 +103,9 @@ fn flood(grammar: Grammar, datagrams: u64) {
             })
         })
         .collect();
-    threads
-        .into_iter()
-        .for_each(|thread| thread.join().unwrap());
+    for thread in threads {
+        thread.join().unwrap();
+    }
     let (before, after) = (*settled.lock().unwrap(), resident_bytes().unwrap());
     assert!(
         after < before + MAX_GROWTH,

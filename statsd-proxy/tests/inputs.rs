@@ -205,8 +205,9 @@ fn one_tcp_client_that_sends_an_endless_line_costs_the_others_nothing() {
     );
     let mut endless = proxy.connect("tcp");
     let mut other = proxy.connect("tcp");
+    let text = vec![b'x'; 65_536];
     for _ in 0..50 {
-        endless.write_all(&[b'x'; 65_536]).unwrap();
+        endless.write_all(&text).unwrap();
     }
     other.write_all(b"a:1|c\n").unwrap();
     wait_for_lines(&[&peer], 1);

@@ -153,7 +153,9 @@ fn proxy_js_with_the_same_file_sends_the_same_lines_to_the_same_nodes() {
             }
         }
         let placements = backends.iter().map(received).collect();
-        backends.iter().for_each(|(peer, _)| drop(peer.take()));
+        for (peer, _) in &backends {
+            peer.take();
+        }
         placements
     };
 

@@ -100,6 +100,31 @@ fn what_waits_for_a_removed_tcp_node_is_still_delivered() {
 }
 
 #[test]
+fn a_removed_tcp_node_that_never_answers_is_given_up_and_its_lines_are_counted() {
+    let peer = UdpPeer::bind();
+    let tcp = json!({"host": "127.0.0.1", "port": free_tcp_port(), "protocol": "tcp"});
+    let mut proxy = Proxy::start(
+        Dialect::Go,
+        json!({"nodes": [tcp], "drainTimeout": "200ms"}),
+    );
+    proxy.send(b"a:1|c\nb:1|c");
+    eventually("the lines", || {
+        proxy
+            .ask("stats", 1)
+            .contains("packets_received: 2")
+            .then_some(())
+    });
+    proxy.rewrite(&json!({"nodes": [node(&peer)], "drainTimeout": "200ms"}).to_string());
+    proxy
+        .program
+        .wait_for_line("gave up delivering to the node");
+    proxy.send(b"a:2|c");
+    wait_for_lines(&[&peer], 1);
+    let (_, summary) = proxy.finish();
+    assert_eq!((summary.received, summary.sent, summary.dropped), (3, 1, 2));
+}
+
+#[test]
 fn ring_and_groups_change() {
     let peers = [UdpPeer::bind(), UdpPeer::bind()];
     let proxy = Proxy::start(Dialect::Go, json!({"nodes": [node(&peers[0])]}));

@@ -67,9 +67,9 @@ fn sigterm_under_load_delivers_every_accepted_line_to_tcp_backends() {
 
     let (status, summary) = proxy.finish();
     stop.store(true, Relaxed);
-    senders
-        .into_iter()
-        .for_each(|sender| sender.join().unwrap());
+    for sender in senders {
+        sender.join().unwrap();
+    }
     assert!(status.success());
     eventually("every line to arrive", || {
         (arrived() == summary.sent).then_some(())

@@ -17,7 +17,7 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 use shared::testing::{
     eventually,
-    wire::{UdpPeer, free_udp_port, lines},
+    wire::{UdpPeer, free_tcp_port, free_udp_port, lines},
 };
 use support::{Dialect, Proxy, node, wait_for_lines};
 
@@ -114,6 +114,37 @@ fn self_metrics_leave_as_statsd_lines() {
 }
 
 #[test]
+fn healthz_says_when_the_proxy_is_ending() {
+    let away = free_tcp_port();
+    let nodes = json!([{"host": "127.0.0.1", "port": away, "protocol": "tcp"}]);
+    let config = json!({"nodes": nodes, "drainTimeout": "3s", "metricsAddress": "127.0.0.1:0"});
+    let proxy = Proxy::start(Dialect::Go, config);
+    proxy.send(b"a:1|c");
+    eventually("the line", || {
+        (proxy.metrics().value("statsd_proxy_lines_received_total") == 1.0).then_some(())
+    });
+    proxy.program.signal(Signal::SIGTERM);
+    // The line has nowhere to go, so the drain takes its time.
+    eventually("the end to show", || {
+        get(&proxy, "/healthz")
+            .starts_with("HTTP/1.1 503 ")
+            .then_some(())
+    });
+}
+
+fn get(proxy: &Proxy, path: &str) -> String {
+    let mut stream = proxy.connect("metrics");
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
 fn healthz_answers_and_other_paths_do_not() {
     let peer = UdpPeer::bind();
     let proxy = Proxy::start(
@@ -121,14 +152,7 @@ fn healthz_answers_and_other_paths_do_not() {
         json!({"nodes": [node(&peer)], "metricsAddress": "127.0.0.1:0"}),
     );
     for (path, status) in [("/healthz", "200 OK"), ("/", "404 Not Found")] {
-        let mut stream = proxy.connect("metrics");
-        write!(
-            stream,
-            "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-        )
-        .unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
+        let answer = get(&proxy, path);
         assert!(
             answer.starts_with(&format!("HTTP/1.1 {status}\r\n")),
             "{path}: {answer}"

@@ -352,7 +352,9 @@ impl Bench {
         match input {
             Input::Datagram(datagram) => {
                 self.proxy.send(&golden::bytes(datagram));
-                tail.iter().for_each(|line| self.proxy.send(line));
+                for line in &tail {
+                    self.proxy.send(line);
+                }
             }
             Input::Segments(segments) => {
                 let mut stream = self.proxy.connect("tcp");
@@ -401,7 +403,9 @@ impl Bench {
                 .collect();
             received[*node] = datagrams;
         }
-        self.peers.iter().for_each(|peer| drop(peer.take()));
+        for peer in &self.peers {
+            peer.take();
+        }
         received
     }
 

@@ -279,6 +279,30 @@ mod tests {
     }
 
     #[test]
+    fn a_name_has_one_meaning() {
+        let f = |text: &str, expected: &str| {
+            let ConfigError(errors) = load(text).unwrap_err();
+            assert_eq!(errors, [expected], "{text}");
+        };
+        let node = r#"{"host": "a", "port": 1}"#;
+        f(
+            &format!(
+                r#"{{"nodes": [{node}], "groups": [{{"name": "nodes", "nodes": [{node}]}}]}}"#
+            ),
+            "groups: two groups are named \"nodes\"",
+        );
+        f(
+            &format!(r#"{{"nodes": [{node}, {{"host": "a", "port": 1, "managementport": 2}}]}}"#),
+            "nodes: a:1 is listed twice with different settings",
+        );
+        // The same host and port by UDP and by TCP are two nodes.
+        load(&format!(
+            r#"{{"nodes": [{node}, {{"host": "a", "port": 1, "protocol": "tcp"}}]}}"#
+        ))
+        .unwrap();
+    }
+
+    #[test]
     fn adminport_stands_in_for_a_missing_managementport() {
         let text = r#"{"nodes": [{"host": "a", "port": 1, "adminport": 2}, {"host": "a", "port": 3, "adminport": 2, "managementport": 0}]}"#;
         let loaded = load(text).unwrap();

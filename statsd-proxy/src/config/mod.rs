@@ -261,12 +261,39 @@ pub fn parse(text: &str, dialect: Dialect, ring: Option<RingKind>) -> Result<Loa
         Dialect::GoStatsdProxy => go::read(&document, ring, &problems),
         Dialect::Statsd => js::read(&document, ring, &problems),
     };
+    if let Some(config) = &config {
+        check_unique(&config.groups, &problems);
+    }
     match (config, problems.errors.into_inner()) {
         (Some(config), errors) if errors.is_empty() => Ok(Loaded {
             config,
             warnings: problems.warnings.into_inner(),
         }),
         (_, errors) => Err(ConfigError(errors)),
+    }
+}
+
+/// What has a name has one meaning: groups among groups, and a node that several groups list.
+fn check_unique(groups: &[Group], problems: &Problems) {
+    for (index, group) in groups.iter().enumerate() {
+        if groups[..index].iter().any(|other| other.name == group.name) {
+            problems.error(format!("groups: two groups are named {:?}", group.name));
+        }
+    }
+    let nodes: Vec<&NodeConfig> = groups.iter().flat_map(|group| &group.nodes).collect();
+    for (index, node) in nodes.iter().enumerate() {
+        let same =
+            |other: &&&NodeConfig| other.label == node.label && other.protocol == node.protocol;
+        if nodes[..index]
+            .iter()
+            .find(same)
+            .is_some_and(|first| first != node)
+        {
+            problems.error(format!(
+                "nodes: {} is listed twice with different settings",
+                node.label
+            ));
+        }
     }
 }
 

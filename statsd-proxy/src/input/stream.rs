@@ -68,7 +68,7 @@ pub(crate) fn start(tasks: &Tasks, listeners: Vec<StreamListener>, relay: Relay)
     }
     let runtime = Handle::current();
     tasks.spawn_thread("relay-streams".to_owned(), move || {
-        relay_blocks(&runtime, receiver, relay)
+        relay_blocks(&runtime, receiver, relay);
     })
 }
 

@@ -76,10 +76,11 @@ fn memory_stats() -> String {
             stats.allocations - stats.frees,
         ),
     ];
-    lines
-        .iter()
-        .map(|(label, value)| format!("{label}: {value}\n"))
-        .collect()
+    let mut text = String::new();
+    for (label, value) in lines {
+        writeln!(text, "{label}: {value}").expect("writing to a string cannot fail");
+    }
+    text
 }
 
 #[cfg(test)]

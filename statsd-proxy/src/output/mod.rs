@@ -55,7 +55,7 @@ impl Lane {
             (None, Some(address)) => match UdpLane::open(address) {
                 Ok(lane) => Way::Udp(lane),
                 Err(reason) => {
-                    tracing::error!(node = node.label(), %reason, "cannot open a socket to the node");
+                    tracing::error!(node = node.name(), %reason, "cannot open a socket to the node");
                     Way::Closed(DropReason::SendFailed)
                 }
             },

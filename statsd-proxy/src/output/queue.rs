@@ -9,6 +9,7 @@ use std::{
 };
 
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use super::LANE_BYTES;
 use crate::{counters::DropReason, node::Node};
@@ -17,15 +18,18 @@ use crate::{counters::DropReason, node::Node};
 #[derive(Debug)]
 pub struct Backlog {
     state: Mutex<State>,
-    /// Tells the writer of new lines or of the end.
+    /// Tells the writer of new lines.
     news: Notify,
+    /// Cancelled when the entrance has gone.
+    closed: CancellationToken,
     limit: usize,
 }
 
 #[derive(Debug, Default)]
 struct State {
     lines: Vec<u8>,
-    closed: bool,
+    /// Bytes that the writer has taken and not yet delivered; they count as queued.
+    taken: usize,
 }
 
 impl Backlog {
@@ -34,6 +38,7 @@ impl Backlog {
         Self {
             state: Mutex::default(),
             news: Notify::new(),
+            closed: CancellationToken::new(),
             limit,
         }
     }
@@ -41,7 +46,7 @@ impl Backlog {
     /// Takes whole lines, or refuses them all when there is not room for them.
     pub fn push(&self, lines: &[u8]) -> bool {
         let mut state = self.lock();
-        if state.lines.len() + lines.len() > self.limit {
+        if state.lines.len() + state.taken + lines.len() > self.limit {
             return false;
         }
         state.lines.extend_from_slice(lines);
@@ -50,9 +55,10 @@ impl Backlog {
         true
     }
 
-    /// Returns how many bytes wait.
+    /// Returns how many bytes wait, or have been taken and not been delivered.
     pub fn len(&self) -> usize {
-        self.lock().lines.len()
+        let state = self.lock();
+        state.lines.len() + state.taken
     }
 
     /// Returns whether nothing waits.
@@ -61,26 +67,41 @@ impl Backlog {
     }
 
     /// Waits until there is something, and swaps it into `taken`, which must be empty. Returns false when the queue is
-    /// closed and empty. For one writer only. Cancel-safe.
+    /// closed and empty. For one writer only, which tells of its progress by [`Backlog::delivered`]. Cancel-safe.
     pub async fn take(&self, taken: &mut Vec<u8>) -> bool {
         loop {
-            {
-                let mut state = self.lock();
-                if !state.lines.is_empty() {
-                    mem::swap(&mut state.lines, taken);
-                    return true;
-                }
-                if state.closed {
-                    return false;
-                }
+            // Asked before looking, so that lines pushed before the end are seen.
+            let closed = self.closed.is_cancelled();
+            if self.take_now(taken) {
+                return true;
             }
-            self.news.notified().await;
+            if closed {
+                return false;
+            }
+            tokio::select! {
+                () = self.news.notified() => {}
+                () = self.closed.cancelled() => {}
+            }
         }
     }
 
-    fn close(&self) {
-        self.lock().closed = true;
-        self.news.notify_one();
+    /// Swaps what waits into `taken`, which must be empty; false if nothing does.
+    pub fn take_now(&self, taken: &mut Vec<u8>) -> bool {
+        let mut state = self.lock();
+        mem::swap(&mut state.lines, taken);
+        state.taken += taken.len();
+        !taken.is_empty()
+    }
+
+    /// Makes room for as many bytes as the writer has got rid of.
+    pub fn delivered(&self, bytes: usize) {
+        let mut state = self.lock();
+        state.taken = state.taken.saturating_sub(bytes);
+    }
+
+    /// Waits until no more lines can come.
+    pub async fn closed(&self) {
+        self.closed.cancelled().await;
     }
 
     /// A thread that panicked while it held the lock has left whole lines, so the queue is still good.
@@ -107,7 +128,7 @@ impl Entrance {
 
 impl Drop for Entrance {
     fn drop(&mut self) {
-        self.0.close();
+        self.0.closed.cancel();
     }
 }
 
@@ -153,6 +174,9 @@ mod tests {
         let mut taken = Vec::new();
         assert!(backlog.take(&mut taken).await);
         assert_eq!(taken, b"a:1|c\n");
+        // What the writer holds still takes room.
+        assert!(!backlog.push(b"c:1|c\n"));
+        backlog.delivered(taken.len());
         assert!(backlog.push(b"c:1|c\n"));
     }
 

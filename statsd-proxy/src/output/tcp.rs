@@ -15,7 +15,6 @@ use tokio::{
     net::TcpStream,
     time::{sleep, timeout},
 };
-use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::queue::Backlog;
@@ -32,14 +31,14 @@ const FAREWELL_LIMIT: Duration = Duration::from_secs(2);
 const FIRST_DELAY: Duration = Duration::from_millis(50);
 const LONGEST_DELAY: Duration = Duration::from_secs(5);
 
-/// Writes the queue of one node until it is closed and empty, or until `give_up`.
+/// Writes the queue of one node until it is closed and empty, or has been closed for `patience`.
 #[derive(Debug)]
 pub(crate) struct Writer {
     pub(crate) node: NodeConfig,
     pub(crate) backlog: Arc<Backlog>,
     pub(crate) deliveries: Arc<NodeDeliveries>,
-    /// Cancelled when the drain deadline has come.
-    pub(crate) give_up: CancellationToken,
+    /// How long what is queued may take once no more can come: the node has left, or the process ends.
+    pub(crate) patience: Duration,
 }
 
 impl Writer {
@@ -48,18 +47,13 @@ impl Writer {
         let finished = tokio::select! {
             biased;
             () = self.deliver(&mut unwritten) => true,
-            () = self.give_up.cancelled() => false,
+            () = self.patience_ends() => false,
         };
         if !finished {
             let mut lost = count_lines(&unwritten);
             unwritten.clear();
-            // What still waits is there at once, or nothing is.
-            if timeout(Duration::ZERO, self.backlog.take(&mut unwritten))
-                .await
-                .is_ok()
-            {
-                lost += count_lines(&unwritten);
-            }
+            self.backlog.take_now(&mut unwritten);
+            lost += count_lines(&unwritten);
             self.deliveries.drops.add(DropReason::DrainDeadline, lost);
             warn!(
                 node = self.node.label,
@@ -67,6 +61,11 @@ impl Writer {
                 "gave up delivering to the node"
             );
         }
+    }
+
+    async fn patience_ends(&self) {
+        self.backlog.closed().await;
+        sleep(self.patience).await;
     }
 
     /// Delivers until the queue is closed and empty. `unwritten` holds, at any await, whole lines that have not left.
@@ -142,6 +141,7 @@ impl Writer {
         self.deliveries.packets.fetch_add(1, Relaxed);
         self.deliveries.bytes.fetch_add(whole as u64, Relaxed);
         lines.drain(..whole);
+        self.backlog.delivered(whole);
     }
 }
 

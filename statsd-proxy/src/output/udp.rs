@@ -132,7 +132,7 @@ impl UdpLane {
     pub(super) fn settle(&mut self, node: &Node) {
         match self.socket.take_error() {
             Ok(Some(reason)) if reason.kind() == ErrorKind::ConnectionRefused => {
-                count_refused(self.last.take(), node)
+                count_refused(self.last.take(), node);
             }
             _ => count_sent(self.last.take(), node),
         }
@@ -186,6 +186,6 @@ fn drop_datagram(datagram: Datagram, reason: &io::Error, node: &Node) {
     };
     node.deliveries.drops.add(drop, datagram.lines);
     if let Some(suppressed) = SEND_FAILURES.admit() {
-        warn!(node = node.label(), %reason, bytes = datagram.length(), suppressed, "cannot send to the node");
+        warn!(node = node.name(), %reason, bytes = datagram.length(), suppressed, "cannot send to the node");
     }
 }

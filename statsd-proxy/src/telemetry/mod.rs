@@ -5,6 +5,8 @@ pub(crate) mod statsd;
 
 use std::sync::{Arc, atomic::AtomicU64};
 
+use tokio_util::sync::CancellationToken;
+
 use crate::{counters::Totals, relay::SharedRouting};
 
 /// Where the numbers are read from.
@@ -13,6 +15,8 @@ pub(crate) struct Sources {
     pub(crate) totals: Arc<Totals>,
     pub(crate) routing: SharedRouting,
     pub(crate) reloads: Arc<Reloads>,
+    /// Cancelled when the process is asked to end.
+    pub(crate) ending: CancellationToken,
 }
 
 /// How reloads went.

@@ -2,11 +2,14 @@
 //!
 //! Counters are sent as what was added since the last time, so a lost datagram loses that much and no more.
 
-use std::{collections::HashMap, fmt::Write as _, sync::atomic::Ordering::Relaxed};
+use std::{
+    collections::HashMap, fmt::Write as _, io, sync::atomic::Ordering::Relaxed, time::Duration,
+};
 
+use shared::logging::Throttle;
 use tokio::{
-    net::UdpSocket,
-    time::{MissedTickBehavior, interval},
+    net::{UdpSocket, lookup_host},
+    time::{MissedTickBehavior, interval, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -26,17 +29,33 @@ pub(crate) async fn emit(settings: SelfMetrics, sources: Sources, stop: Cancella
     send(&settings, &deltas.lines(&settings.prefix, &sources)).await;
 }
 
+static SEND_FAILURES: Throttle = Throttle::new(Duration::from_secs(60));
+
 async fn send(settings: &SelfMetrics, lines: &[String]) {
     let sent = async {
-        let socket = UdpSocket::bind("0.0.0.0:0").await?;
-        socket.connect(&settings.address).await?;
+        let address = lookup_host(&settings.address)
+            .await?
+            .next()
+            .ok_or(io::ErrorKind::NotFound)?;
+        let any = if address.is_ipv4() {
+            "0.0.0.0:0"
+        } else {
+            "[::]:0"
+        };
+        let socket = UdpSocket::bind(any).await?;
+        socket.connect(address).await?;
         for line in lines {
             socket.send(line.as_bytes()).await?;
         }
-        std::io::Result::Ok(())
+        io::Result::Ok(())
     };
-    if let Err(reason) = sent.await {
-        warn!(address = settings.address, %reason, "cannot send self metrics");
+    let sent = timeout(settings.interval, sent)
+        .await
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+    if let Err(reason) = sent
+        && let Some(suppressed) = SEND_FAILURES.admit()
+    {
+        warn!(address = settings.address, %reason, suppressed, "cannot send self metrics");
     }
 }
 
@@ -71,7 +90,7 @@ impl Deltas {
         }
         for destination in &routing.destinations {
             let node = &destination.node;
-            let name = sanitised(node.label());
+            let name = sanitised(node.name());
             self.counter(
                 &mut lines,
                 prefix,

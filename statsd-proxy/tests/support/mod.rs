@@ -107,7 +107,7 @@ impl Proxy {
         let mut stream = self.connect("management");
         stream.write_all(query.as_bytes()).unwrap();
         let mut answer = Vec::new();
-        while answer.iter().filter(|byte| **byte == b'\n').count() < lines {
+        while memchr::memchr_iter(b'\n', &answer).count() < lines {
             let mut buffer = [0; 4_096];
             let length = stream.read(&mut buffer).unwrap();
             assert!(length > 0, "the console closed after {answer:?}");
