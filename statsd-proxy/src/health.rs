@@ -15,7 +15,7 @@ use tracing::{debug, warn};
 
 use crate::{
     config::{Checks, Dialect},
-    membership::Event,
+    event::Event,
     node::Node,
 };
 

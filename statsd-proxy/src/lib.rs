@@ -7,13 +7,16 @@
 //! * [`routing`]: which nodes a line goes to, as an immutable snapshot (pure)
 //! * [`relay`]: the data path, from packet to node, one per input thread
 //! * [`input`] and [`output`]: the sockets on either side of it
+//! * [`node`] and [`backlog`]: a backend, and the lines that wait for it
 //! * [`membership`]: the one owner of nodes, their health ([`health`]) and addresses ([`resolve`]); publishes snapshots
 //! * [`management`] and [`telemetry`]: what operators and scrapers see, read from [`counters`]
 //! * [`app`]: puts the parts together: build, start, reload, drain
 
 pub mod app;
+pub mod backlog;
 pub mod config;
 pub mod counters;
+mod event;
 pub mod flags;
 mod health;
 mod input;

@@ -16,8 +16,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::{
-    config::{Config, Dialect, NodeConfig, Protocol, RingKind, Spread},
+    config::{Checks, Config, Dialect, NodeConfig, Protocol, RingKind, Spread},
     counters::Totals,
+    event::Event,
     health,
     node::Node,
     output::tcp::Writer,
@@ -30,20 +31,6 @@ use crate::{
 const WAITING_EVENTS: usize = 64;
 /// How long start-up waits for the first answers of the resolver.
 const FIRST_LOOKUPS: Duration = Duration::from_secs(2);
-
-/// Something that may change the routing.
-#[derive(Debug)]
-pub(crate) enum Event {
-    /// A name was looked up; without an address, it has never resolved.
-    Resolved {
-        node: Arc<Node>,
-        address: Option<SocketAddr>,
-    },
-    /// A health check drew a conclusion.
-    Checked { node: Arc<Node>, up: bool },
-    /// The configuration has changed.
-    Reload(Box<Config>),
-}
 
 /// What membership needs from the rest of the process.
 #[derive(Debug)]
@@ -149,11 +136,7 @@ impl Membership {
     }
 
     fn set_address(&mut self, node: &Arc<Node>, address: Option<SocketAddr>) {
-        let Some(member) = self
-            .members
-            .iter_mut()
-            .find(|member| Arc::ptr_eq(&member.node, node))
-        else {
+        let Some(member) = member_of(&mut self.members, node) else {
             return;
         };
         member.lookup_pending = false;
@@ -165,11 +148,7 @@ impl Membership {
     }
 
     fn set_health(&mut self, node: &Arc<Node>, up: bool) {
-        let Some(member) = self
-            .members
-            .iter_mut()
-            .find(|member| Arc::ptr_eq(&member.node, node))
-        else {
+        let Some(member) = member_of(&mut self.members, node) else {
             return;
         };
         let first = !std::mem::replace(&mut member.checked, true);
@@ -353,6 +332,23 @@ impl Membership {
         for line in routing.describe() {
             info!("{line}");
         }
+        if self
+            .members
+            .iter()
+            .any(|member| member.node.config.management_port.is_some())
+        {
+            let Checks {
+                interval,
+                limit,
+                failures,
+            } = self.config.checks;
+            info!(
+                ?interval,
+                ?limit,
+                failures,
+                "nodes with a management port are checked"
+            );
+        }
         for route in &routing.groups {
             if route.spread == Spread::Hash(RingKind::GoStatsdProxy) && route.members.len() > 2 {
                 let used: Vec<&str> = route
@@ -380,6 +376,13 @@ impl Member {
             live: reachable && self.up,
         }
     }
+}
+
+/// The member that is `node`; none if it has left since.
+fn member_of<'a>(members: &'a mut [Member], node: &Arc<Node>) -> Option<&'a mut Member> {
+    members
+        .iter_mut()
+        .find(|member| Arc::ptr_eq(&member.node, node))
 }
 
 fn literal_address(node: &NodeConfig) -> Option<SocketAddr> {

@@ -6,9 +6,9 @@ use std::sync::{
 };
 
 use crate::{
+    backlog::{Backlog, Entrance},
     config::{NodeConfig, Protocol},
     counters::{NodeDeliveries, Totals},
-    output::queue::{Backlog, Entrance},
 };
 
 /// A backend. It lives as long as a routing snapshot or an output lane refers to it.

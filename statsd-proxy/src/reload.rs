@@ -14,8 +14,8 @@ use tracing::{error, info, warn};
 
 use crate::{
     config::{self, Config, Listeners, Source},
+    event::Event,
     management::Facts,
-    membership::Event,
     telemetry::Reloads,
 };
 

@@ -9,7 +9,7 @@ use tokio::{
 };
 use tracing::warn;
 
-use crate::{config::NodeConfig, membership::Event, node::Node};
+use crate::{config::NodeConfig, event::Event, node::Node};
 
 /// How long one lookup may take.
 pub const LOOKUP_LIMIT: Duration = Duration::from_secs(5);

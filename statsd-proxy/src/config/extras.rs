@@ -3,8 +3,8 @@
 use std::{path::PathBuf, thread, time::Duration};
 
 use super::{
-    BindHost, Group, NodeConfig, Packing, Protocol, RingKind, SelfMetrics, Spread, UnixBind,
-    document::Section,
+    BindHost, Checks, Group, NodeConfig, Packing, Protocol, RingKind, SelfMetrics, Spread,
+    UnixBind, document::Section,
 };
 
 /// The largest payload of a UDP datagram over IPv4.
@@ -15,6 +15,8 @@ const DEFAULT_QUEUE: i64 = 8 << 20;
 const DEFAULT_RECEIVE_BUFFER: i64 = 32 << 20;
 const DEFAULT_DRAIN: Duration = Duration::from_secs(10);
 const MAX_SOCKETS: i64 = 64;
+/// A check takes at most this long, or its interval if that is shorter.
+const LONGEST_CHECK: Duration = Duration::from_secs(5);
 
 pub(super) fn packing(top: &Section<'_>) -> Packing {
     let size = top
@@ -53,7 +55,17 @@ pub(super) fn drain_limit(top: &Section<'_>) -> Duration {
     top.duration("drainTimeout").unwrap_or(DEFAULT_DRAIN)
 }
 
-pub(super) fn check_failures(top: &Section<'_>) -> u32 {
+/// How nodes are checked every `interval`, which each dialect reads in its own way.
+pub(super) fn checks(top: &Section<'_>, interval: Duration) -> Checks {
+    let failures = check_failures(top);
+    Checks {
+        interval,
+        limit: interval.min(LONGEST_CHECK),
+        failures,
+    }
+}
+
+fn check_failures(top: &Section<'_>) -> u32 {
     top.integer_in("checkFailures", 1..=1_000).unwrap_or(1) as u32
 }
 

@@ -6,7 +6,7 @@
 use std::{net::IpAddr, time::Duration};
 
 use super::{
-    Bind, BindHost, Checks, Config, Dialect, Group, Listeners, NodeConfig, RingKind,
+    Bind, BindHost, Config, Dialect, Group, Listeners, NodeConfig, RingKind,
     document::{KeyCase, Problems, Section, Value},
     extras,
 };
@@ -67,11 +67,7 @@ pub(super) fn read(
         groups: groups.collect(),
         packing: extras::packing(&top),
         queue_bytes: extras::queue_bytes(&top),
-        checks: Checks {
-            interval,
-            limit: interval.min(Duration::from_secs(5)),
-            failures: extras::check_failures(&top),
-        },
+        checks: extras::checks(&top, interval),
         self_metrics: extras::self_metrics(&top),
         drain_limit: extras::drain_limit(&top),
         watch_file: false,

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::{
-    Bind, BindHost, Checks, Config, Dialect, Group, Listeners, NodeConfig, RingKind, UnixBind,
+    Bind, BindHost, Config, Dialect, Group, Listeners, NodeConfig, RingKind, UnixBind,
     document::{KeyCase, Problems, Section, Value},
     extras, shown,
 };
@@ -57,11 +57,7 @@ pub(super) fn read(
         groups: groups.collect(),
         packing: extras::packing(&top),
         queue_bytes: extras::queue_bytes(&top),
-        checks: Checks {
-            interval,
-            limit: interval.min(Duration::from_secs(5)),
-            failures: extras::check_failures(&top),
-        },
+        checks: extras::checks(&top, interval),
         self_metrics: extras::self_metrics(&top),
         drain_limit: extras::drain_limit(&top),
         watch_file: top.boolean("automaticConfigReload").unwrap_or(true),

@@ -5,7 +5,7 @@
 //! left to read, so gathering adds no delay; and the receiver is woken once, not once a line, which is the dearest part of
 //! sending.
 
-pub mod queue;
+mod queue;
 pub(crate) mod tcp;
 mod udp;
 

@@ -17,8 +17,8 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use super::queue::Backlog;
 use crate::{
+    backlog::Backlog,
     config::NodeConfig,
     counters::{DropReason, NodeDeliveries},
 };
