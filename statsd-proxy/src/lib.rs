@@ -2,15 +2,15 @@
 //!
 //! A drop-in for go-statsd-proxy and for statsd's `proxy.js`. In reading order:
 //!
-//! * [`flags`] and [`config`]: from words and a file to a valid [`config::Config`]
-//! * [`line`]: what a line is, and which part of it is hashed (pure)
-//! * [`routing`]: which nodes a line goes to, as an immutable snapshot (pure)
-//! * [`relay`]: the data path, from packet to node, one per input thread
-//! * [`input`] and [`output`]: the sockets on either side of it
-//! * [`node`] and [`backlog`]: a backend, and the lines that wait for it
-//! * [`membership`]: the one owner of nodes, their health ([`health`]) and addresses ([`resolve`]); publishes snapshots
-//! * [`management`] and [`telemetry`]: what operators and scrapers see, read from [`counters`]
-//! * [`app`]: puts the parts together: build, start, reload, drain
+//! * `flags` and `config`: from words and a file to a valid [`config::Config`]
+//! * `line`: what a line is, and which part of it is hashed (pure)
+//! * `routing`: which nodes a line goes to, as an immutable snapshot (pure)
+//! * `relay`: the data path, from packet to node, one per input thread
+//! * `input` and `output`: the sockets on either side of it
+//! * `node` and `backlog`: a backend, and the lines that wait for it
+//! * `membership`: the one owner of nodes, their health (`health`) and addresses (`resolve`); publishes snapshots
+//! * `management` and `telemetry`: what operators and scrapers see, read from `counters`
+//! * `app`: puts the parts together: build, start, reload, drain
 
 pub mod app;
 pub mod backlog;
@@ -26,7 +26,7 @@ mod management;
 mod membership;
 pub mod memory;
 pub mod node;
-pub mod output;
+mod output;
 pub mod placement;
 pub mod relay;
 mod reload;

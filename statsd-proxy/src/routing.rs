@@ -1,4 +1,4 @@
-//! Which nodes a line goes to: an immutable snapshot that the data path reads and [`crate::membership`] replaces. Pure.
+//! Which nodes a line goes to: an immutable snapshot that the data path reads and `membership` replaces. Pure.
 
 use std::{net::SocketAddr, sync::Arc};
 

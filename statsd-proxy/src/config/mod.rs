@@ -1,7 +1,7 @@
 //! The configuration: a file in one of two dialects becomes one valid [`Config`].
 //!
-//! The dialects ([`go`], [`js`]) hold what the originals call things and what they take for granted; the keys that are new
-//! ([`extras`]) are the same in both.
+//! The dialects (`go`, `js`) hold what the originals call things and what they take for granted; the keys that are new
+//! (`extras`) are the same in both.
 
 mod document;
 mod extras;

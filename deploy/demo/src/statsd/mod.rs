@@ -1,6 +1,6 @@
 //! statsd-proxy's part of the demo: a hash ring that loses a node and is reloaded, and groups that mirror and hash.
 //!
-//! What should arrive where is asked of [`Placement`], the pure function behind `statsd-proxy -where`: same ring, no sockets.
+//! What should arrive where is asked of [`Placement`](statsd_proxy::placement::Placement), the pure function behind `statsd-proxy -where`: same ring, no sockets.
 
 mod backend;
 mod groups;
