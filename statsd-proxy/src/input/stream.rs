@@ -29,6 +29,8 @@ use crate::{counters::DropReason, relay::Relay};
 const WAITING_BLOCKS: usize = 64;
 /// The longest line; also what a connection's buffer grows to.
 const MAX_LINE: usize = 65_535;
+/// Room for one read.
+const READ_SIZE: usize = 16 * 1_024;
 /// Connections at a time over all listeners; more wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 4_096;
 /// After a stop request, a connection that is silent for this long has said what it had to say.
@@ -160,6 +162,7 @@ async fn read_lines(
 ) {
     let mut lines = Unfinished::default();
     loop {
+        lines.text.reserve(READ_SIZE);
         let read = tokio::select! {
             biased;
             read = stream.read_buf(&mut lines.text) => read,

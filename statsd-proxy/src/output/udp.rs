@@ -34,6 +34,17 @@ pub(super) struct UdpLane {
     last: Option<Datagram>,
 }
 
+/// How a call of the kernel ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// It took all datagrams, or one was given up.
+    Taken,
+    /// It took some.
+    StoppedShort,
+    /// It took none, because of the datagram before.
+    Refused,
+}
+
 /// A datagram of [`UdpLane::bytes`].
 #[derive(Debug, Clone, Copy)]
 struct Datagram {
@@ -96,32 +107,35 @@ impl UdpLane {
     /// any other failure would meet it too.
     pub(super) fn flush(&mut self, node: &Node) {
         let mut next = 0;
-        let mut stopped_short = false;
+        let mut before = Outcome::Taken;
         while next < self.waiting.len() {
             let batch = &self.waiting[next..self.waiting.len().min(next + BATCH)];
-            match send(&self.socket, &self.bytes, batch) {
-                Ok(taken) => {
-                    if stopped_short {
+            let sent = send(&self.socket, &self.bytes, batch);
+            before = match (sent, before) {
+                (Ok(taken), _) => {
+                    if before == Outcome::StoppedShort {
                         count_refused(self.last.take(), node);
                     }
-                    stopped_short = taken < batch.len();
                     for datagram in &batch[..taken] {
                         count_sent(self.last.replace(*datagram), node);
                     }
                     next += taken;
+                    if taken < batch.len() {
+                        Outcome::StoppedShort
+                    } else {
+                        Outcome::Taken
+                    }
                 }
-                Err(reason)
-                    if reason.kind() == ErrorKind::ConnectionRefused && self.last.is_some() =>
-                {
+                (Err(reason), Outcome::Taken | Outcome::StoppedShort) if is_refusal(&reason) => {
                     count_refused(self.last.take(), node);
-                    stopped_short = false;
+                    Outcome::Refused
                 }
-                Err(reason) => {
-                    stopped_short = false;
+                (Err(reason), _) => {
                     drop_datagram(batch[0], &reason, node);
                     next += 1;
+                    Outcome::Taken
                 }
-            }
+            };
         }
         self.waiting.clear();
         self.bytes.clear();
@@ -131,7 +145,7 @@ impl UdpLane {
 
     pub(super) fn settle(&mut self, node: &Node) {
         match self.socket.take_error() {
-            Ok(Some(reason)) if reason.kind() == ErrorKind::ConnectionRefused => {
+            Ok(Some(reason)) if is_refusal(&reason) => {
                 count_refused(self.last.take(), node);
             }
             _ => count_sent(self.last.take(), node),
@@ -159,6 +173,10 @@ fn send(socket: &UdpSocket, bytes: &[u8], batch: &[Datagram]) -> io::Result<usiz
         .map(|(slice, control)| MMsgHdr::new(slice, control))
         .collect();
     Ok(sendmmsg(socket, &mut headers, SendFlags::empty())?)
+}
+
+fn is_refusal(reason: &io::Error) -> bool {
+    reason.kind() == ErrorKind::ConnectionRefused
 }
 
 fn count_sent(datagram: Option<Datagram>, node: &Node) {
