@@ -91,7 +91,7 @@ fn a_real_statsd_is_checked_and_counts_what_is_sent() {
     });
     let up = format!("statsd_proxy_node_up{{node=\"127.0.0.1:{port}\"}}");
     assert_eq!(proxy.metrics().value(&up), 1.0);
-    daemon.terminate();
+    daemon.kill();
     proxy.program.wait_for_line("Removing node");
     assert_eq!(proxy.metrics().value(&up), 0.0);
 }
@@ -163,7 +163,7 @@ fn proxy_js_with_the_same_file_sends_the_same_lines_to_the_same_nodes() {
     original.wait_for_line("server is up");
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let theirs = placements(&|line| assert!(socket.send_to(line, ("127.0.0.1", port)).is_ok()));
-    original.terminate();
+    original.kill();
 
     let mut ours_config = config;
     ours_config["port"] = json!(0);

@@ -81,7 +81,7 @@ fn datagrams_that_the_kernel_dropped_are_counted() {
         (drops > 0.0).then(|| (drops, page.value("statsd_proxy_packets_received_total")))
     });
     println!("of 1000 datagrams the kernel dropped {}", counted.0);
-    assert!(counted.0 > 900.0 && counted.0 < 1_000.0);
+    assert!(counted.0 > 900.0);
 }
 
 #[test]

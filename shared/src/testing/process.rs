@@ -113,6 +113,13 @@ impl Program {
         status
     }
 
+    /// Kills the process and waits for the end. For servers whose manners are not under test.
+    #[track_caller]
+    pub fn kill(&mut self) {
+        self.signal(Signal::SIGKILL);
+        self.wait();
+    }
+
     /// Sends SIGTERM and waits for the end.
     #[track_caller]
     pub fn terminate(&mut self) -> ExitStatus {
