@@ -23,7 +23,7 @@ use tokio::net::TcpListener;
 use tracing::{error, info, warn};
 
 use crate::{
-    config::{Bind, Config, Source},
+    config::{Bind, Config, Origin},
     counters::Totals,
     input::{
         datagram::{DatagramSocket, Receiver},
@@ -242,8 +242,8 @@ impl App {
         }
     }
 
-    /// Starts all tasks and threads. `source` is what a reload reads again.
-    pub async fn start(self, source: Option<Source>) -> Result<Running, BuildError> {
+    /// Starts all tasks and threads. `origin` is what a reload reads again.
+    pub async fn start(self, origin: Option<Origin>) -> Result<Running, BuildError> {
         let Self {
             config,
             resolver,
@@ -284,7 +284,7 @@ impl App {
         };
         let membership = Membership::start(config.clone(), surroundings).await;
         let reloader = Arc::new(Reloader::new(
-            source,
+            origin,
             &config,
             membership.reporter(),
             &facts,

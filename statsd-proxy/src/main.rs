@@ -11,7 +11,7 @@ use shared::{
 };
 use statsd_proxy::{
     app::App,
-    config::{self, Config, Dialect},
+    config::{self, Config, Dialect, FileVersion, Origin},
     flags::{Action, Flags},
     log_style::{PLAIN, ProxyJs},
     memory,
@@ -48,6 +48,8 @@ fn main() -> ExitCode {
 
 fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
     start_log(flags);
+    // Looked at before it is read, so that no change in between is missed.
+    let version = FileVersion::of(&flags.source.path).ok();
     let Some(config) = read_config(flags) else {
         return Ok(ExitCode::FAILURE);
     };
@@ -57,8 +59,12 @@ fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
         .build()?;
     runtime.block_on(async {
         let mut signals = Signals::install()?;
+        let origin = Origin {
+            source: flags.source.clone(),
+            version,
+        };
         let app = App::build(config, Resolver::system()).await?;
-        let running = app.start(Some(flags.source.clone())).await?;
+        let running = app.start(Some(origin)).await?;
         while let Request::Reload = signals.next().await {
             running.reload().await;
         }

@@ -1,9 +1,6 @@
 //! Reading the configuration again: on SIGHUP, or, where the dialect has it, when the file changes.
 
 use std::{
-    fs, io,
-    os::unix::fs::MetadataExt as _,
-    path::Path,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
@@ -13,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::{
-    config::{self, Config, Listeners, Source},
+    config::{self, Config, FileVersion, Listeners, Origin},
     event::Event,
     management::Facts,
     telemetry::Reloads,
@@ -25,7 +22,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Takes new configurations to those who need them.
 #[derive(Debug)]
 pub(crate) struct Reloader {
-    source: Option<Source>,
+    origin: Option<Origin>,
     /// What the running sockets were bound for.
     listeners: Listeners,
     reporter: mpsc::Sender<Event>,
@@ -35,14 +32,14 @@ pub(crate) struct Reloader {
 
 impl Reloader {
     pub(crate) fn new(
-        source: Option<Source>,
+        origin: Option<Origin>,
         config: &Config,
         reporter: mpsc::Sender<Event>,
         facts: &Arc<Facts>,
         counts: &Arc<Reloads>,
     ) -> Self {
         Self {
-            source,
+            origin,
             listeners: config.listeners.clone(),
             reporter,
             facts: Arc::clone(facts),
@@ -52,7 +49,9 @@ impl Reloader {
 
     /// Reads the file. A broken one changes nothing.
     pub(crate) async fn reload(&self) {
-        let Some(source) = &self.source else { return };
+        let Some(Origin { source, .. }) = &self.origin else {
+            return;
+        };
         match config::load(source) {
             Ok(loaded) => {
                 for warning in loaded.warnings {
@@ -84,11 +83,13 @@ impl Reloader {
 
     /// Reloads whenever the file has changed, until `stop`.
     pub(crate) async fn watch(self: Arc<Self>, stop: CancellationToken) {
-        let Some(source) = &self.source else { return };
-        let mut seen = Stamp::of(&source.path).ok();
+        let Some(Origin { source, version }) = &self.origin else {
+            return;
+        };
+        let mut seen = *version;
         while stop.run_until_cancelled(sleep(LOOK)).await.is_some() {
             // A file that is gone is being replaced, or will be missed by the next start; either way there is nothing to read.
-            let Ok(now) = Stamp::of(&source.path) else {
+            let Ok(now) = FileVersion::of(&source.path) else {
                 continue;
             };
             if seen.as_ref() != Some(&now) {
@@ -96,24 +97,5 @@ impl Reloader {
                 self.reload().await;
             }
         }
-    }
-}
-
-/// What tells two versions of a file apart.
-#[derive(Debug, PartialEq, Eq)]
-struct Stamp {
-    inode: u64,
-    length: u64,
-    modified: (i64, i64),
-}
-
-impl Stamp {
-    fn of(path: &Path) -> io::Result<Self> {
-        let file = fs::metadata(path)?;
-        Ok(Self {
-            inode: file.ino(),
-            length: file.len(),
-            modified: (file.mtime(), file.mtime_nsec()),
-        })
     }
 }

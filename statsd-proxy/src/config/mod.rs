@@ -8,7 +8,13 @@ mod extras;
 mod go;
 mod js;
 
-use std::{fmt, io, net::IpAddr, path::PathBuf, time::Duration};
+use std::{
+    fmt, io,
+    net::IpAddr,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use self::document::{Problems, Value};
 use crate::line::Grammar;
@@ -239,6 +245,35 @@ pub struct Source {
     pub dialect: Dialect,
     /// The ring that the command line asks for, over the file's.
     pub ring: Option<RingKind>,
+}
+
+/// What tells two versions of a file apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileVersion {
+    inode: u64,
+    length: u64,
+    modified: (i64, i64),
+}
+
+impl FileVersion {
+    /// Looks at the file, not into it.
+    pub fn of(path: &Path) -> io::Result<Self> {
+        let file = std::fs::metadata(path)?;
+        Ok(Self {
+            inode: file.ino(),
+            length: file.len(),
+            modified: (file.mtime(), file.mtime_nsec()),
+        })
+    }
+}
+
+/// Where a running configuration came from, and what a reload reads again.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    /// What the command line says.
+    pub source: Source,
+    /// The version of the file that was read, or an earlier one; `None` if it could not be looked at.
+    pub version: Option<FileVersion>,
 }
 
 /// Reads and checks a file.
