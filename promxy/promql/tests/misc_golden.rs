@@ -1,0 +1,73 @@
+//! Compares number, duration and string formats with those recorded from Go.
+//!
+//! The recorded data is read from `$PROMQL_TESTDATA`, by default `shared/golden/promql` beside the workspace; its README says
+//! how it was made. Without it the tests say so and pass.
+
+#![expect(clippy::print_stdout, reason = "a test says what it compared")]
+
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use promql::{SignedDuration, format};
+use serde_json::Value;
+
+/// Calls `check` for every recorded case of a kind and prints how many there were.
+fn for_each(kind: &str, mut check: impl FnMut(&Value)) {
+    let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/golden/promql");
+    let file = std::env::var_os("PROMQL_TESTDATA")
+        .map_or(default, PathBuf::from)
+        .join("misc.jsonl");
+    let Ok(recorded) = std::fs::read_to_string(file) else {
+        println!("SKIPPED: no recorded formats; set PROMQL_TESTDATA");
+        return;
+    };
+    let cases = recorded
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("a recorded case is JSON"));
+    let mut count = 0;
+    for case in cases.filter(|case: &Value| case["kind"] == kind) {
+        check(&case);
+        count += 1;
+    }
+    println!("{kind}: {count} cases");
+    assert_ne!(count, 0, "no case of kind {kind}");
+}
+
+#[test]
+fn floats_print_as_recorded() {
+    for_each("float_format", |case| {
+        let bits = case["bits"].as_str().expect("bits are text");
+        let value = f64::from_bits(u64::from_str_radix(bits, 16).expect("bits are hexadecimal"));
+        assert_eq!(
+            case["count_values_and_ast"],
+            format::fixed(value),
+            "fixed: {case}"
+        );
+        assert_eq!(case["v"], format::general(value), "general: {case}");
+    });
+}
+
+#[test]
+fn durations_read_and_print_as_recorded() {
+    for_each("duration", |case| {
+        let text = case["in"].as_str().expect("the input is text");
+        match text.parse::<SignedDuration>() {
+            Ok(duration) => {
+                assert_eq!(case["ms"], duration.as_millis(), "{case}");
+                assert_eq!(case["string"], duration.to_string(), "{case}");
+            }
+            Err(error) => assert_eq!(case["error"], error.to_string(), "{case}"),
+        }
+    });
+}
+
+#[test]
+fn strings_are_quoted_as_recorded() {
+    for_each("go_quote", |case| {
+        let bytes = STANDARD
+            .decode(case["in_bytes"].as_str().expect("the input is text"))
+            .expect("it is base64");
+        assert_eq!(case["out"], format::quote(&bytes), "{case}");
+    });
+}
