@@ -1,4 +1,4 @@
-//! Compares number, duration and string formats with those recorded from Go.
+//! Compares the formats of numbers, durations and strings, and which patterns are refused and why, with what Go said.
 //!
 //! The recorded data is read from `$PROMQL_TESTDATA`, by default `shared/golden/promql` beside the workspace; its README says
 //! how it was made. Without it the tests say so and pass.
@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use promql::parser::{ParserOptions, parse};
 use promql::{SignedDuration, format};
 use serde_json::Value;
 
@@ -69,5 +70,35 @@ fn strings_are_quoted_as_recorded() {
             .decode(case["in_bytes"].as_str().expect("the input is text"))
             .expect("it is base64");
         assert_eq!(case["out"], format::quote(&bytes), "{case}");
+    });
+}
+
+#[test]
+fn patterns_are_refused_as_recorded() {
+    let all = ParserOptions::v3_14().with_all_features();
+    for_each("matcher", |case| {
+        let pattern = case["pattern"].as_str().expect("the pattern is text");
+        let selector = format!("{{x=~{}}}", format::quote(pattern.as_bytes()));
+        let accepts_empty = case["matches"]
+            .as_array()
+            .is_some_and(|values| values.contains(&"".into()));
+        match (&case["parse_error"], parse(&selector, &all)) {
+            (Value::String(expected), result) => {
+                assert_eq!(
+                    result.map(|_| ()).map_err(|error| error.to_string()),
+                    Err(expected.clone()),
+                    "{case}"
+                );
+            }
+            (_, Ok(_)) => assert!(!accepts_empty, "{case}"),
+            (_, Err(error)) => {
+                assert_eq!(
+                    error.message(),
+                    "vector selector must contain at least one non-empty matcher",
+                    "{case}"
+                );
+                assert!(accepts_empty, "{case}");
+            }
+        }
     });
 }
