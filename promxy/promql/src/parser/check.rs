@@ -131,9 +131,7 @@ impl Checker<'_> {
             return Ok(());
         }
         // The last matcher is that of the name in front of the braces.
-        let (_, written) = matchers
-            .split_last()
-            .unwrap_or_else(|| unreachable!("a name has a matcher"));
+        let (_, written) = matchers.split_last().expect("a name has a matcher");
         match written.iter().find(|matcher| matcher.name == METRIC_NAME) {
             Some(other) => {
                 let (name, other) = (

@@ -2,7 +2,7 @@
 //!
 //! In reading order:
 //!
-//! * [`parse`] and [`ParserOptions`]: the entry point and its switches
+//! * [`parse`], [`parse_selector`] and [`ParserOptions`]: the entry points and their switches
 //! * `token`, `lex`: text to tokens
 //! * `parse`: tokens to a tree; grammar errors with the words of Prometheus' generated parser
 //! * `functions`, `check`: what may be called and combined
@@ -131,4 +131,23 @@ pub fn parse(input: &str, options: &ParserOptions) -> Result<Expr, ParseError> {
     let mut expr = parse::expression(input, *options)?;
     check::check(&mut expr, input)?;
     Ok(expr)
+}
+
+/// Parses a selector on its own, as the API's `match[]` parameters have it, and returns its matchers.
+///
+/// A selector of everything is not an error here.
+///
+/// ```
+/// use promql::parser::{ParserOptions, parse_selector};
+///
+/// let matchers = parse_selector(r#"up{job=~"api|web"}"#, &ParserOptions::default())?;
+/// let texts: Vec<String> = matchers.iter().map(ToString::to_string).collect();
+/// assert_eq!(texts, [r#"job=~"api|web""#, r#"__name__="up""#]);
+///
+/// let error = parse_selector("up[5m]", &ParserOptions::default()).unwrap_err();
+/// assert_eq!(error.to_string(), r#"1:3: parse error: unexpected "[""#);
+/// # Ok::<(), promql::parser::ParseError>(())
+/// ```
+pub fn parse_selector(input: &str, options: &ParserOptions) -> Result<Vec<Matcher>, ParseError> {
+    parse::selector(input, *options)
 }

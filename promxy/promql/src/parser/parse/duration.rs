@@ -100,8 +100,10 @@ impl Parser<'_> {
         let token = self.tokens.peek()?;
         match token.kind {
             TokenKind::Number | TokenKind::Duration => {
-                let number = self.single_duration(durations)?;
-                self.apply_sign(op, span, number, durations)
+                // Only the number with its sign has to be in range, so that the error is at the sign.
+                let number = DurationKind::Number(self.number()?);
+                let operand = durations.expr.push(number, token.span);
+                self.apply_sign(op, span, operand, durations)
             }
             TokenKind::Preprocessor(_) => {
                 // A plus stays here, though it means nothing.

@@ -22,7 +22,7 @@ mod selector;
 
 use self::call::Arguments;
 use self::reader::Reader;
-use crate::parser::ast::{Binary, Node};
+use crate::parser::ast::{Binary, Matcher, Node};
 use crate::parser::token::{Keyword, Token, TokenKind};
 use crate::parser::{
     BinaryOp, Compat, Expr, NodeId, NodeKind, ParseError, ParserOptions, Sign, Span, ValueType,
@@ -30,12 +30,7 @@ use crate::parser::{
 
 /// Parses a query without checking its types.
 pub(super) fn expression(input: &str, options: ParserOptions) -> Result<Expr, ParseError> {
-    let mut parser = Parser {
-        tokens: Reader::new(input, options.compat),
-        options,
-        expr: Expr::new(options.compat),
-        frames: Vec::new(),
-    };
+    let mut parser = Parser::new(input, options);
     if parser.tokens.peek()?.kind == TokenKind::End {
         return Err(parser
             .tokens
@@ -43,6 +38,23 @@ pub(super) fn expression(input: &str, options: ParserOptions) -> Result<Expr, Pa
     }
     parser.run()?;
     Ok(parser.expr)
+}
+
+/// Parses a selector on its own and returns its matchers.
+pub(super) fn selector(input: &str, options: ParserOptions) -> Result<Vec<Matcher>, ParseError> {
+    let mut parser = Parser::new(input, options);
+    let token = parser.tokens.peek()?;
+    let name = match token.kind {
+        TokenKind::LeftBrace => None,
+        kind if kind.is_metric_name() => Some(parser.tokens.next()?),
+        _ => return Err(parser.tokens.unexpected(token, Context::NONE)),
+    };
+    let id = parser.selector(name)?;
+    parser.tokens.expect(TokenKind::End, Context::NONE)?;
+    match &mut parser.expr[id].kind {
+        NodeKind::Vector(selector) => Ok(std::mem::take(&mut selector.matchers)),
+        _ => Ok(Vec::new()),
+    }
 }
 
 /// A parser in the middle of a query.
@@ -94,7 +106,16 @@ impl Context {
     };
 }
 
-impl Parser<'_> {
+impl<'a> Parser<'a> {
+    fn new(input: &'a str, options: ParserOptions) -> Self {
+        Self {
+            tokens: Reader::new(input, options.compat),
+            options,
+            expr: Expr::new(options.compat),
+            frames: Vec::new(),
+        }
+    }
+
     fn run(&mut self) -> Result<(), ParseError> {
         loop {
             let Some(mut operand) = self.operand()? else {
