@@ -7,6 +7,7 @@
 //! * `parse`: tokens to a tree; grammar errors with the words of Prometheus' generated parser
 //! * `functions`, `check`: what may be called and combined
 //! * [`Expr`]: the tree; `printer`, `pretty`, `ast_json`: the tree as text
+//! * [`parse_series`]: series as test scripts describe them
 //!
 //! **Invariant: nothing in here recurses.** The tree is a flat list in which children come before their parents, the parser
 //! keeps its open constructs on a heap stack, and every walk is a loop. There is thus no nesting limit: a million open
@@ -23,6 +24,7 @@ mod parse;
 mod pattern;
 mod pretty;
 mod printer;
+mod series;
 mod token;
 
 pub use ast::{
@@ -33,6 +35,7 @@ pub use ast::{
 };
 pub use errors::ParseError;
 pub use functions::{Arity, Function, function, functions};
+pub use series::{CounterResetHint, HistogramLiteral, SeriesDescription, SeriesItem, parse_series};
 
 /// Which Prometheus' language is meant. Everything not said here is the same in both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
