@@ -14,7 +14,7 @@ fn holds(query: &str, canonical: &str) {
     assert!(expr.to_string() == canonical, "another canonical form");
     assert!(expr.to_json().ends_with('}'));
     assert!(expr.pretty().len() >= canonical.len());
-    drop(expr.clone());
+    drop(expr);
 }
 
 fn fails(query: &str, error: &str) {

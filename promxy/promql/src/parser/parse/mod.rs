@@ -31,6 +31,10 @@ use crate::parser::{
 /// Parses a query without checking its types.
 pub(super) fn expression(input: &str, options: ParserOptions) -> Result<Expr, ParseError> {
     let mut parser = Parser::new(input, options);
+    // A node takes at least a byte, so that nodes can be counted with 32 bits.
+    if u32::try_from(input.len()).is_err() {
+        return Err(parser.error(Span::default(), "query is too long"));
+    }
     if parser.tokens.peek()?.kind == TokenKind::End {
         return Err(parser
             .tokens

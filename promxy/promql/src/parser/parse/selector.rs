@@ -26,6 +26,8 @@ impl Parser<'_> {
         }
         let name = name.map(|name| self.tokens.text(name)).unwrap_or_default();
         if !name.is_empty() {
+            // Most selectors have this matcher only, and room for more would double their size.
+            matchers.reserve_exact(1);
             matchers.push(Matcher::metric_name(name.into()));
         }
         let selector = VectorSelector {
