@@ -46,7 +46,9 @@ fn check(query: &str) -> bool {
         return false;
     };
     check_spans(&expr, query);
-    if !prints_exactly(&expr) {
+    // A plus in front of an offset's parentheses is not printed, though it ends the offset there.
+    let squeezed = query.replace(char::is_whitespace, "").to_ascii_lowercase();
+    if squeezed.contains("offset+(") || !prints_exactly(&expr) {
         return true;
     }
     for text in [expr.to_string(), expr.pretty()] {

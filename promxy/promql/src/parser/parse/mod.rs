@@ -1,8 +1,8 @@
 //! Tokens to a tree: an operator-precedence parser with its own stack.
 //!
 //! Follows Prometheus' grammar (`promql/parser/generated_parser.y`). The parser alternates between two questions: *what
-//! operand begins here* (`operand`) and *what follows this operand* (`after_operand`). Whatever is still open, such as a parenthesis or an
-//! operator waiting for its right side, is a [`Frame`] on a heap stack, so depth costs memory only.
+//! operand begins here* (`operand`) and *what follows this operand* (`after_operand`). Whatever is still open, such as a
+//! parenthesis or an operator waiting for its right side, is a [`Frame`] on a heap stack, so depth costs memory only.
 //!
 //! Three properties of the generated parser show in its errors and are kept:
 //! * errors have an order: a node's own complaint comes when the node is complete, and before that of the token after it, but
