@@ -13,9 +13,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use jiff::Zoned;
+pub use jiff::Zoned;
 use tracing::{
-    Event, Level, Subscriber,
+    Event, Metadata, Subscriber,
     field::{Field, Visit},
     level_filters::LevelFilter,
 };
@@ -24,7 +24,7 @@ use tracing_subscriber::{Layer, Registry, layer::Context, layer::SubscriberExt a
 /// The layout of a log line.
 pub trait Style: Send + Sync + 'static {
     /// Writes what stands before the text of an event: time, level, process.
-    fn prefix(&self, now: &Zoned, level: Level, line: &mut String);
+    fn prefix(&self, now: &Zoned, event: &Metadata<'_>, line: &mut String);
 }
 
 /// Where log lines go.
@@ -41,10 +41,14 @@ pub enum Stream {
 pub struct GoLog;
 
 impl Style for GoLog {
-    fn prefix(&self, now: &Zoned, _level: Level, line: &mut String) {
-        write!(line, "{} ", now.strftime("%Y/%m/%d %H:%M:%S"))
-            .expect("writing to a string cannot fail");
+    fn prefix(&self, now: &Zoned, _event: &Metadata<'_>, line: &mut String) {
+        line.push_str(&go_log_time(now));
+        line.push(' ');
     }
+}
+
+fn go_log_time(now: &Zoned) -> String {
+    now.strftime("%Y/%m/%d %H:%M:%S").to_string()
 }
 
 /// Makes `style` the layout of all log lines of this process, from `level` up.
@@ -65,7 +69,7 @@ impl<S: Style, R: Subscriber> Layer<R> for Lines<S> {
     fn on_event(&self, event: &Event<'_>, _context: Context<'_, R>) {
         let mut line = String::with_capacity(128);
         self.style
-            .prefix(&Zoned::now(), *event.metadata().level(), &mut line);
+            .prefix(&Zoned::now(), event.metadata(), &mut line);
         let mut text = Text::default();
         event.record(&mut text);
         line.push_str(&text.message);
@@ -141,9 +145,7 @@ mod tests {
     #[test]
     fn go_log_lines_start_with_date_and_time() {
         let now: Zoned = "2026-03-07T04:05:06[UTC]".parse().unwrap();
-        let mut line = String::new();
-        GoLog.prefix(&now, Level::ERROR, &mut line);
-        assert_eq!(line, "2026/03/07 04:05:06 ");
+        assert_eq!(go_log_time(&now), "2026/03/07 04:05:06");
     }
 
     #[test]

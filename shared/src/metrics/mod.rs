@@ -5,11 +5,12 @@
 
 use std::{fmt, sync::Arc};
 
+pub use prometheus::proto::MetricFamily;
 use prometheus::{
     Encoder as _, TextEncoder,
     core::Collector as _,
     process_collector::ProcessCollector,
-    proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType},
+    proto::{Counter, Gauge, LabelPair, Metric, MetricType},
 };
 
 /// The content type of the text that [`Registry::page`] prints.
@@ -36,10 +37,11 @@ impl Registry {
         }
     }
 
-    /// Prints all families in Prometheus' text format, sorted by name. Fails for a family without samples.
+    /// Prints all families that have samples in Prometheus' text format, sorted by name.
     pub fn page(&self) -> Result<Vec<u8>, prometheus::Error> {
         let mut families = self.process.collect();
         families.extend(self.sources.iter().flat_map(|source| source.families()));
+        families.retain(|family| !family.get_metric().is_empty());
         families.sort_by(|a, b| a.name().cmp(b.name()));
         let mut text = Vec::with_capacity(8 * 1024);
         TextEncoder::new().encode(&families, &mut text)?;

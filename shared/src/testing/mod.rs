@@ -9,7 +9,7 @@ pub mod process;
 pub mod wire;
 
 use std::{
-    thread,
+    env, fs, thread,
     time::{Duration, Instant},
 };
 
@@ -27,4 +27,15 @@ pub fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
         assert!(Instant::now() < deadline, "gave up waiting for {what}");
         thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// Waits until no other test holds `name`, in this process or another, and holds it until the file is dropped.
+///
+/// For tests that replay recorded traffic on the very ports that it was recorded on.
+#[track_caller]
+pub fn exclusive(name: &str) -> fs::File {
+    let path = env::temp_dir().join(format!("{name}.test-lock"));
+    let file = fs::File::create(path).expect("a lock file can be made");
+    file.lock().expect("a lock file can be locked");
+    file
 }
