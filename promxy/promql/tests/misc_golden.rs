@@ -1,4 +1,5 @@
-//! Compares the formats of numbers, durations and strings, and which patterns are refused and why, with what Go said.
+//! Compares the formats of numbers, durations and strings, and regular expressions in matchers and in `label_replace`, with what
+//! Go said.
 //!
 //! The recorded data is read from `$PROMQL_TESTDATA`, by default `shared/golden/promql` beside the workspace; its README says
 //! how it was made. Without it the tests say so and pass.
@@ -12,6 +13,7 @@ use base64::engine::general_purpose::STANDARD;
 use promql::parser::{ParserOptions, parse};
 use promql::{SignedDuration, format};
 use serde_json::Value;
+use shared::regex::{Regex, Template};
 
 /// Calls `check` for every recorded case of a kind and prints how many there were.
 fn for_each(kind: &str, mut check: impl FnMut(&Value)) {
@@ -100,5 +102,37 @@ fn patterns_are_refused_as_recorded() {
                 assert!(accepts_empty, "{case}");
             }
         }
+    });
+}
+
+#[test]
+fn matchers_match_as_recorded() {
+    let mut values = Value::Null;
+    for_each("matcher_values", |case| values = case["values"].clone());
+    let values = values.as_array().map(Vec::as_slice).unwrap_or_default();
+    for_each("matcher", |case| {
+        let pattern = case["pattern"].as_str().expect("the pattern is text");
+        match Regex::matcher(pattern) {
+            Ok(regex) => {
+                let matches: Vec<_> = values
+                    .iter()
+                    .filter(|value| value.as_str().is_some_and(|text| regex.is_match(text)))
+                    .cloned()
+                    .collect();
+                assert_eq!(case["matches"], Value::Array(matches), "{case}");
+            }
+            Err(error) => assert_eq!(case["error"], error.to_string(), "{case}"),
+        }
+    });
+}
+
+#[test]
+fn templates_are_filled_as_recorded() {
+    for_each("label_replace", |case| {
+        let text = |key: &str| case[key].as_str().expect("a field is text");
+        let regex = Regex::anchored(text("regex")).expect("a recorded pattern is accepted");
+        let result = regex.expand(&Template::new(text("replacement")), text("value"));
+        assert_eq!(case["match"], result.is_some(), "{case}");
+        assert_eq!(case["result"].as_str(), result.as_deref(), "{case}");
     });
 }

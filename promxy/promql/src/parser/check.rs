@@ -6,11 +6,13 @@
 
 use std::collections::HashSet;
 
+use shared::regex;
+
 use crate::format;
 use crate::parser::ast::METRIC_NAME;
 use crate::parser::{
     Aggregate, AggregateOp, Arity, Binary, Call, Cardinality, Expr, Grouping, MatchOp, Matcher,
-    NodeId, NodeKind, ParseError, Span, ValueType, VectorSelector, pattern,
+    NodeId, NodeKind, ParseError, Span, ValueType, VectorSelector,
 };
 
 /// Checks a parsed query and settles how the elements of its vectors match.
@@ -365,7 +367,7 @@ fn accepts_empty(matcher: &Matcher) -> bool {
         MatchOp::Equal => value.is_empty(),
         MatchOp::NotEqual => !value.is_empty(),
         // The pattern was read once already.
-        MatchOp::Regex => pattern::matches_empty(value).unwrap_or(true),
-        MatchOp::NotRegex => !pattern::matches_empty(value).unwrap_or(true),
+        MatchOp::Regex => regex::accepts_empty(value.as_bytes()).unwrap_or(true),
+        MatchOp::NotRegex => !regex::accepts_empty(value.as_bytes()).unwrap_or(true),
     }
 }

@@ -21,7 +21,6 @@ mod functions;
 mod lex;
 mod literal;
 mod parse;
-mod pattern;
 mod pretty;
 mod printer;
 mod series;

@@ -1,10 +1,12 @@
 //! Vector selectors: a name, matchers in braces, or both.
 
+use shared::regex;
+
 use super::{Context, Parser};
 use crate::Text;
 use crate::parser::ast::{MatchOp, Matcher, TimeShift, VectorSelector};
 use crate::parser::token::{Token, TokenKind};
-use crate::parser::{BinaryOp, NodeId, NodeKind, ParseError, ValueType, literal, pattern};
+use crate::parser::{BinaryOp, NodeId, NodeKind, ParseError, ValueType, literal};
 
 /// Returns the context of label matchers, with what is expected.
 const fn matching(expected: &'static str) -> Context {
@@ -99,9 +101,9 @@ impl Parser<'_> {
         let token = self.tokens.expect(TokenKind::String, matching("string"))?;
         let value = literal::unquote(self.tokens.text(token));
         if matches!(op, MatchOp::Regex | MatchOp::NotRegex)
-            && let Err(message) = pattern::matches_empty(&value)
+            && let Err(refusal) = regex::accepts_empty(value.as_bytes())
         {
-            return Err(self.error(label.span.to(token.span), message));
+            return Err(self.error(label.span.to(token.span), refusal.to_string()));
         }
         Ok(Matcher { name, op, value })
     }

@@ -6,10 +6,12 @@ impl<'a> Recogniser<'a> {
     /// Reads an assertion, a class, quoted text or an escaped character outside brackets.
     pub(super) fn backslash(&mut self) -> Result<(), Fault<'a>> {
         let start = self.rest;
-        let part = match start.as_bytes() {
-            [_, b'A' | b'z' | b'B', ..] => Part::NOTHING,
+        let (part, text) = match start.as_bytes() {
+            [_, b'A', ..] => (Part::NOTHING, r"\A"),
+            [_, b'z', ..] => (Part::NOTHING, r"\z"),
+            [_, b'B', ..] => (Part::NOTHING, r"(?-u:\B)"),
             // No place of an empty text is at the edge of a word.
-            [_, b'b', ..] => Part::CHARACTER,
+            [_, b'b', ..] => (Part::CHARACTER, r"(?-u:\b)"),
             [_, b'C', ..] => {
                 return Err(Fault {
                     reason: "invalid escape sequence",
@@ -21,20 +23,24 @@ impl<'a> Recogniser<'a> {
                 return Ok(());
             }
             [_, b'p' | b'P', ..] => {
-                self.unicode_class()?;
-                self.group.push(Part::CHARACTER);
+                self.begin(Part::CHARACTER);
+                return self.unicode_class();
+            }
+            _ if self.is_at_perl_class() => {
+                self.begin(Part::CHARACTER);
+                self.perl_class();
                 return Ok(());
             }
-            _ if self.is_at_perl_class() => Part::CHARACTER,
             _ => {
-                self.escape()?;
-                self.group.push(Part::CHARACTER);
+                let code_point = self.escape()?;
+                self.character(code_point);
                 return Ok(());
             }
         };
         self.bump();
         self.bump();
-        self.group.push(part);
+        self.begin(part);
+        self.out.push_str(text);
         Ok(())
     }
 
@@ -43,8 +49,8 @@ impl<'a> Recogniser<'a> {
         let inside = self.rest.get(2..).unwrap_or_default();
         let (text, after) = inside.split_once(r"\E").unwrap_or((inside, ""));
         self.rest = after;
-        for _ in text.chars() {
-            self.group.push(Part::CHARACTER);
+        for c in text.chars() {
+            self.character(u32::from(c));
         }
     }
 

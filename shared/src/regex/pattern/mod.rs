@@ -1,114 +1,68 @@
-//! What the parser has to know of a regular expression: whether it is one, and whether it matches the empty string.
+//! RE2's language as Go has it (`regexp/syntax` with Perl flags): judged in Go's words and put into those of crate `regex`.
 //!
-//! The language is RE2's as Go has it (`regexp/syntax` with Perl flags), and so are the error texts, which clients see with the
-//! part of the pattern that is at fault. A selector whose matchers all accept the empty string is refused, because it would
-//! select everything; to know that, no tree and no automaton is needed: each part either can be empty or cannot. Pinned by the
-//! `matcher` rows of `tests/misc_golden.rs`.
+//! One pass over the pattern does three things. It refuses what Go refuses, with the same error text, which clients see with
+//! the part of the pattern that is at fault. It writes the same pattern for crate `regex`, where some of it means something
+//! else or nothing. And it finds whether the pattern matches the empty string; to know that, no tree and no automaton is
+//! needed: each part either can be empty or cannot. The pass is a loop over heap memory, so no pattern overflows the stack.
 
 mod class;
 mod escape;
+mod group;
 
-use crate::Text;
+use class::NOTHING;
+use group::{Flags, Group, Part};
 
-/// Whether `pattern`, which has to match a whole value, matches the empty string; or why it is not a pattern.
-pub(crate) fn matches_empty(pattern: &Text) -> Result<bool, String> {
-    let Some(text) = pattern.to_str() else {
-        return Err(format!(
-            "error parsing regexp: invalid UTF-8: `{}`",
-            pattern.to_str_lossy()
-        ));
-    };
-    Recogniser::new(text)
-        .run()
-        .map_err(|fault| format!("error parsing regexp: {}: `{}`", fault.reason, fault.part))
+use super::PatternError;
+
+/// A pattern that Go takes.
+#[derive(Debug)]
+pub(super) struct Pattern {
+    /// The pattern for crate `regex`, with the same numbers of groups.
+    pub(super) translation: String,
+    /// The names of groups with their numbers, in order. Several groups may share a name, which crate `regex` does not allow.
+    pub(super) names: Vec<(String, usize)>,
+    /// Whether the pattern matches the empty string when it has to match the whole text.
+    pub(super) accepts_empty: bool,
+}
+
+impl Pattern {
+    /// Judges and translates a pattern.
+    pub(super) fn read(pattern: &str) -> Result<Self, PatternError> {
+        Recogniser::new(pattern, Flags::default())
+            .run()
+            .map_err(|fault| PatternError::new(fault.reason, fault.part))
+    }
+
+    /// Judges a pattern on its own and translates it to one that has to match the whole text, where a dot matches a newline.
+    /// That need not be possible by writing anchors around the pattern: `\Qa` would quote them.
+    pub(super) fn read_matcher(pattern: &str) -> Result<Self, PatternError> {
+        let mut flags = Flags::default();
+        flags.put('s', true);
+        let mut read = Recogniser::new(pattern, flags)
+            .run()
+            .map_err(|fault| PatternError::new(fault.reason, fault.part))?;
+        read.translation = format!("^(?s:{})$", read.translation);
+        Ok(read)
+    }
 }
 
 /// The largest number of repetitions, also when repetitions nest.
 const MOST_REPETITIONS: u32 = 1000;
 
 /// How deep groups may nest.
-const DEEPEST: usize = 1000;
+pub(super) const DEEPEST: usize = 1000;
+
+/// What is said of a pattern that nests deeper.
+pub(super) const TOO_DEEP: &str = "expression nests too deeply";
+
+/// What is said of a pattern that would take too much memory.
+pub(super) const TOO_LARGE: &str = "expression too large";
 
 /// What is wrong, and the part of the pattern where.
 #[derive(Debug, PartialEq, Eq)]
 struct Fault<'a> {
     reason: &'static str,
     part: &'a str,
-}
-
-/// What is known of a part of the pattern.
-#[derive(Clone, Copy)]
-struct Part {
-    /// Whether it can match nothing.
-    is_empty: bool,
-    /// How often its innermost piece is repeated at most, as far as that was counted out.
-    repetitions: u32,
-}
-
-impl Part {
-    const NOTHING: Self = Self {
-        is_empty: true,
-        repetitions: 1,
-    };
-    const CHARACTER: Self = Self {
-        is_empty: false,
-        repetitions: 1,
-    };
-
-    fn then(self, next: Self) -> Self {
-        Self {
-            is_empty: self.is_empty && next.is_empty,
-            repetitions: self.repetitions.max(next.repetitions),
-        }
-    }
-
-    fn or(self, other: Self) -> Self {
-        Self {
-            is_empty: self.is_empty || other.is_empty,
-            repetitions: self.repetitions.max(other.repetitions),
-        }
-    }
-}
-
-/// An open group, or the whole pattern.
-#[derive(Clone, Copy)]
-struct Group {
-    /// The alternatives before the current one.
-    alternatives: Option<Part>,
-    /// The current alternative up to its last piece.
-    before: Part,
-    /// The last piece, to which a repetition applies.
-    last: Option<Part>,
-}
-
-impl Group {
-    const EMPTY: Self = Self {
-        alternatives: None,
-        before: Part::NOTHING,
-        last: None,
-    };
-
-    fn push(&mut self, part: Part) {
-        self.before = self.alternative();
-        self.last = Some(part);
-    }
-
-    fn alternative(&self) -> Part {
-        self.last.map_or(self.before, |last| self.before.then(last))
-    }
-
-    fn next_alternative(&mut self) {
-        *self = Self {
-            alternatives: Some(self.whole()),
-            ..Self::EMPTY
-        };
-    }
-
-    fn whole(&self) -> Part {
-        let alternative = self.alternative();
-        self.alternatives
-            .map_or(alternative, |others| others.or(alternative))
-    }
 }
 
 /// A repetition: at least and at most how often.
@@ -126,20 +80,31 @@ struct Recogniser<'a> {
     group: Group,
     /// Whether the rest was seen to have no `:]`.
     posix_classes_are_over: bool,
+    /// How many groups capture so far.
+    captures: usize,
+    names: Vec<(String, usize)>,
+    /// How many ranges of characters the Unicode classes hold so far.
+    ranges: usize,
+    /// The translation so far.
+    out: String,
 }
 
 impl<'a> Recogniser<'a> {
-    fn new(pattern: &'a str) -> Self {
+    fn new(pattern: &'a str, flags: Flags) -> Self {
         Self {
             pattern,
             rest: pattern,
             outer: Vec::new(),
-            group: Group::EMPTY,
+            group: Group::new(0, flags, flags),
             posix_classes_are_over: false,
+            captures: 0,
+            names: Vec::new(),
+            ranges: 0,
+            out: String::with_capacity(pattern.len()),
         }
     }
 
-    fn run(mut self) -> Result<bool, Fault<'a>> {
+    fn run(mut self) -> Result<Pattern, Fault<'a>> {
         // Where the last piece's repetition began, if it had one.
         let mut repeated = None;
         while let Some(c) = self.rest.chars().next() {
@@ -151,6 +116,7 @@ impl<'a> Recogniser<'a> {
                 '|' => {
                     self.bump();
                     self.group.next_alternative();
+                    self.out.push('|');
                 }
                 '*' | '+' | '?' | '{' => {
                     if let Some(repetition) = self.repetition(start)? {
@@ -158,32 +124,71 @@ impl<'a> Recogniser<'a> {
                         repeated = Some(start);
                     } else {
                         self.bump();
-                        self.group.push(Part::CHARACTER);
+                        self.character(u32::from(c));
                     }
                 }
-                '^' | '$' => {
+                '^' | '$' | '.' => {
                     self.bump();
-                    self.group.push(Part::NOTHING);
+                    let is_empty = c != '.';
+                    self.begin(if is_empty {
+                        Part::NOTHING
+                    } else {
+                        Part::CHARACTER
+                    });
+                    self.out.push(c);
                 }
                 '[' => {
+                    self.begin(Part::CHARACTER);
                     self.class()?;
-                    self.group.push(Part::CHARACTER);
                 }
                 '\\' => self.backslash()?,
                 _ => {
                     self.bump();
-                    self.group.push(Part::CHARACTER);
+                    self.character(u32::from(c));
                 }
             }
         }
-        if self.outer.is_empty() {
-            Ok(self.group.whole().is_empty)
-        } else {
-            Err(Fault {
+        if !self.outer.is_empty() {
+            return Err(Fault {
                 reason: "missing closing )",
                 part: self.pattern,
-            })
+            });
         }
+        Ok(Pattern {
+            accepts_empty: self.group.whole().is_empty,
+            translation: self.out,
+            names: self.names,
+        })
+    }
+
+    // === translation ===
+
+    /// Begins a piece, whose translation follows.
+    fn begin(&mut self, part: Part) {
+        self.write_flags();
+        self.group.push(part, self.out.len());
+    }
+
+    /// Adds a piece that is a single character, given as code point.
+    fn character(&mut self, code_point: u32) {
+        self.begin(Part::CHARACTER);
+        push_code_point(&mut self.out, code_point);
+    }
+
+    /// Writes changed flags. This waits for the next piece, because they may stand between a piece and its repetition.
+    fn write_flags(&mut self) {
+        let flags = self.group.flags;
+        if flags == self.group.written_flags {
+            return;
+        }
+        self.group.written_flags = flags;
+        self.out.push_str("(?");
+        self.out.extend(flags.with(true));
+        if flags.with(false).next().is_some() {
+            self.out.push('-');
+            self.out.extend(flags.with(false));
+        }
+        self.out.push(')');
     }
 
     // === groups ===
@@ -191,7 +196,8 @@ impl<'a> Recogniser<'a> {
     fn open_group(&mut self) -> Result<(), Fault<'a>> {
         if !self.rest.starts_with("(?") {
             self.bump();
-            return self.push_group();
+            self.captures += 1;
+            return self.push_group("(", self.group.flags);
         }
         if let Some(name) = self
             .rest
@@ -203,15 +209,20 @@ impl<'a> Recogniser<'a> {
         self.flags()
     }
 
-    fn push_group(&mut self) -> Result<(), Fault<'a>> {
+    /// Opens a group with what begins it in the translation and its flags.
+    fn push_group(&mut self, text: &str, flags: Flags) -> Result<(), Fault<'a>> {
         if self.outer.len() >= DEEPEST {
             return Err(Fault {
-                reason: "expression nests too deeply",
+                reason: TOO_DEEP,
                 part: self.pattern,
             });
         }
-        self.outer
-            .push(std::mem::replace(&mut self.group, Group::EMPTY));
+        self.write_flags();
+        // This is where the piece begins that the group will be.
+        let start = self.out.len();
+        self.out.push_str(text);
+        let inner = Group::new(start, flags, self.group.written_flags);
+        self.outer.push(std::mem::replace(&mut self.group, inner));
         Ok(())
     }
 
@@ -223,8 +234,9 @@ impl<'a> Recogniser<'a> {
             });
         };
         self.bump();
-        let inner = std::mem::replace(&mut self.group, outer).whole();
-        self.group.push(inner);
+        self.out.push(')');
+        let inner = std::mem::replace(&mut self.group, outer);
+        self.group.push(inner.whole(), inner.start);
         Ok(())
     }
 
@@ -245,21 +257,27 @@ impl<'a> Recogniser<'a> {
                 part: self.since(start),
             });
         }
-        self.push_group()
+        self.captures += 1;
+        self.names.push((name.to_owned(), self.captures));
+        self.push_group("(", self.group.flags)
     }
 
-    /// Reads `(?i)`, `(?i:`, `(?i-s:` and the like. Which flags hold makes no difference here.
+    /// Reads `(?i)`, `(?i:`, `(?i-s:` and the like.
     fn flags(&mut self) -> Result<(), Fault<'a>> {
         let start = self.rest;
         self.bump();
         self.bump();
+        let mut flags = self.group.flags;
         let (mut negated, mut any) = (false, false);
         while let Some(c) = self.bump() {
             match c {
-                'i' | 'm' | 's' | 'U' => any = true,
+                c if flags.put(c, !negated) => any = true,
                 '-' if !negated => (negated, any) = (true, false),
-                ':' if any || !negated => return self.push_group(),
-                ')' if any || !negated => return Ok(()),
+                ':' if any || !negated => return self.push_group("(?:", flags),
+                ')' if any || !negated => {
+                    self.group.flags = flags;
+                    return Ok(());
+                }
                 _ => break,
             }
         }
@@ -323,6 +341,7 @@ impl<'a> Recogniser<'a> {
         if let Some(lazy) = self.rest.strip_prefix('?') {
             self.rest = lazy;
         }
+        let operator = self.since(start);
         if let Some(last) = last {
             return Err(Fault {
                 reason: "invalid nested repetition operator",
@@ -345,9 +364,27 @@ impl<'a> Recogniser<'a> {
         if times >= 2 && part.repetitions > MOST_REPETITIONS {
             return Err(Fault {
                 reason: "invalid repeat count",
-                part: self.since(start),
+                part: operator,
             });
         }
+        self.write_repetition(operator)
+    }
+
+    /// Writes the operator behind the last piece. One that was repeated, with flags or empty quotes before the next operator, is
+    /// put into a group first; otherwise the two would be read as one.
+    fn write_repetition(&mut self, operator: &str) -> Result<(), Fault<'a>> {
+        if self.group.last_repeats >= DEEPEST {
+            return Err(Fault {
+                reason: TOO_DEEP,
+                part: self.pattern,
+            });
+        }
+        if self.group.last_repeats > 0 {
+            self.out.insert_str(self.group.last_start, "(?:");
+            self.out.push(')');
+        }
+        self.group.last_repeats += 1;
+        self.out.push_str(operator);
         Ok(())
     }
 
@@ -368,6 +405,19 @@ impl<'a> Recogniser<'a> {
     }
 }
 
+/// Writes a character of a literal or class.
+fn push_code_point(out: &mut String, code_point: u32) {
+    match char::from_u32(code_point) {
+        None => out.push_str(NOTHING),
+        Some(c) if c.is_ascii_alphanumeric() || !c.is_ascii() => out.push(c),
+        Some(_) => {
+            let digits = [code_point >> 4, code_point & 0xf].into_iter();
+            out.push_str(r"\x");
+            out.extend(digits.filter_map(|digit| char::from_digit(digit, 16)));
+        }
+    }
+}
+
 /// Reads a count. One with a leading zero is none; one that is far too large need not be exact.
 fn count(text: &str) -> Option<u32> {
     let is_number = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
@@ -376,66 +426,4 @@ fn count(text: &str) -> Option<u32> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_empty_string_is_found_without_running_the_pattern() {
-        let f = |pattern: &str, expected: bool| {
-            assert_eq!(matches_empty(&pattern.into()), Ok(expected), "{pattern}");
-        };
-        f("", true);
-        f(".*", true);
-        f(".+", false);
-        f("a|", true);
-        f("(a?)(b*)", true);
-        f("(a|b){0,3}", true);
-        f("(|a)b", false);
-        f("(|a){3}", true);
-        f("^$", true);
-        f(r"\b", false);
-        f(r"\B", true);
-        f(r"\Q\E", true);
-        f("(?i)", true);
-        f("(?i:a)", false);
-        f("x{,3}", false); // plain text
-        f("x{01}", false); // plain text too
-        f("(?P<n>)(?<n>)", true);
-        f("[]a]*", true);
-    }
-
-    #[test]
-    fn a_refused_pattern_says_so_in_gos_words() {
-        let f = |pattern: &str, expected: &str| {
-            assert_eq!(
-                matches_empty(&pattern.into()),
-                Err(format!("error parsing regexp: {expected}")),
-                "{pattern}"
-            );
-        };
-        f("a{2,1}", "invalid repeat count: `{2,1}`");
-        f("a{99999999999}", "invalid repeat count: `{99999999999}`");
-        f("((a{10}){10}){11}", "invalid repeat count: `{11}`");
-        f("a*?*", "invalid nested repetition operator: `*?*`");
-        f("(*a)", "missing argument to repetition operator: `*`");
-        f("(?-)", "invalid or unsupported Perl syntax: `(?-)`");
-        f("(?<a b>)", "invalid named capture: `(?<a b>`");
-        f(r"\x{110000}", r"invalid escape sequence: `\x{110000`");
-        f(r"[a-\d]", r"invalid escape sequence: `\d`");
-        f(r"\p{Greek", r"invalid character class range: `\p{Greek`");
-    }
-
-    #[test]
-    fn a_long_or_deep_pattern_is_read_once() {
-        let long = 1_000_000;
-        assert!(matches_empty(&"(".repeat(long).as_str().into()).is_err());
-        assert!(matches_empty(&"[".repeat(long).as_str().into()).is_err());
-        assert_eq!(matches_empty(&"a?".repeat(long).as_str().into()), Ok(true));
-        assert_eq!(matches_empty(&"{".repeat(long).as_str().into()), Ok(false));
-        assert_eq!(
-            matches_empty(&"[[:a]".repeat(long).as_str().into()),
-            Ok(false)
-        );
-        assert!(matches_empty(&"[[:".repeat(long).as_str().into()).is_err());
-    }
-}
+mod tests;
