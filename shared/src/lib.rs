@@ -3,6 +3,7 @@
 //! In reading order:
 //!
 //! * [`config`]: command-line words and durations as Go programs take them
+//! * [`regex`](mod@regex): regular expressions as Go programs take them
 //! * [`hashing`]: the hash rings of the originals, point for point
 //! * [`lifecycle`]: signals, named tasks and threads, drain with a deadline
 //! * [`logging`]: log lines in the originals' formats, and a throttle for repeated ones
@@ -16,5 +17,6 @@ pub mod http;
 pub mod lifecycle;
 pub mod logging;
 pub mod metrics;
+pub mod regex;
 #[cfg(feature = "testing")]
 pub mod testing;

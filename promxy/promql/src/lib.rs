@@ -1,0 +1,34 @@
+//! Prometheus' query language as a library.
+//!
+//! In reading order:
+//!
+//! * [`parser`]: from text to a checked syntax tree and back, with byte positions and Prometheus' error texts
+//! * [`format`](mod@format): numbers and quoted strings as Go prints them
+//! * [`gomath`]: the functions on floats as Go computes them, bit for bit
+//! * [`SignedDuration`]: a duration in nanoseconds, read and written as `1h30m`
+//! * [`Text`]: string values, which need not be UTF-8
+//!
+//! ```
+//! use promql::parser::{ParserOptions, parse};
+//!
+//! let expr = parse("sum BY(job)(rate(http_requests_total[5m]))", &ParserOptions::default())?;
+//! assert_eq!(expr.to_string(), "sum by (job) (rate(http_requests_total[5m]))");
+//!
+//! let error = parse("sum(rate(x[5m])", &ParserOptions::default()).unwrap_err();
+//! assert_eq!(error.to_string(), "1:16: parse error: unclosed left parenthesis");
+//! # Ok::<(), promql::parser::ParseError>(())
+//! ```
+
+mod duration;
+pub mod format;
+pub mod gomath;
+pub mod parser;
+mod text;
+
+pub use duration::{DurationError, SignedDuration};
+pub use text::Text;
+
+/// The README's example, run as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
