@@ -9,7 +9,7 @@
 //! * [`logging`]: log lines in the originals' formats, and a throttle for repeated ones
 //! * [`metrics`]: families for a Prometheus registry, and its `/metrics` page
 //! * [`http`]: serving a router with time limits and drain
-//! * [`testing`]: child processes, raw peers and golden data (feature `testing`)
+//! * `testing`: child processes, raw peers and golden data (feature `testing`)
 
 pub mod config;
 pub mod hashing;
