@@ -11,7 +11,7 @@ use shared::{
 };
 use statsd_proxy::{
     app::App,
-    config::{self, Config, Dialect, FileVersion, Origin},
+    config::{self, Config, ConfigError, Dialect, FileVersion, Origin},
     flags::{Action, Flags},
     log_style::{PLAIN, ProxyJs},
     memory,
@@ -97,7 +97,10 @@ fn read_config(flags: &Flags) -> Option<Config> {
             }
             Some(loaded.config)
         }
-        Err(config::ConfigError(reasons)) => {
+        Err(ConfigError { reasons, warnings }) => {
+            for warning in warnings {
+                warn!("{warning}");
+            }
             for reason in reasons {
                 error!("Error parsing config file: {reason} (exiting...)");
             }
@@ -117,7 +120,10 @@ fn check_config(flags: &Flags) -> anyhow::Result<ExitCode> {
             writeln!(out, "{file}: ok, {} warning(s)", loaded.warnings.len())?;
             Ok(ExitCode::SUCCESS)
         }
-        Err(config::ConfigError(reasons)) => {
+        Err(ConfigError { reasons, warnings }) => {
+            for warning in &warnings {
+                writeln!(out, "{file}: warning: {warning}")?;
+            }
             for reason in &reasons {
                 writeln!(out, "{file}: error: {reason}")?;
             }

@@ -291,6 +291,16 @@ fn check_config_reports_every_problem_with_its_key_and_exits_0_or_1() {
         &["error: nodes[0].port: 99999", "error: ring: \"x\""],
     );
     f("{", "go-statsd-proxy", 1, &["error: ", "line 1"]);
+    // A misspelt key explains the missing one.
+    f(
+        r#"{"nodes": [{"host": "a", "prt": 1}]}"#,
+        "go-statsd-proxy",
+        1,
+        &[
+            "error: nodes[0].port: is required",
+            "warning: nodes[0].prt: unknown key",
+        ],
+    );
     f("{port: 8125}", "statsd", 1, &["error: nodes: at least one"]);
     f(
         "{nodes: [{host: 'a', port: 1, adminport: 2}], port: 8125, /* c */}",

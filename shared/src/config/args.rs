@@ -78,15 +78,16 @@ fn takes_next_word(command: &Command, name: &str) -> bool {
         })
 }
 
-/// `-h` is Go's short word for help unless a tool has a flag of that name.
+/// `-h` is Go's short word for help, and `-V` clap's for the version, unless a tool has a flag of that name.
 fn long_name<'a>(command: &Command, name: &'a str) -> &'a str {
     let defined = command
         .get_arguments()
         .any(|arg| arg.get_long() == Some(name));
-    if name == "h" && !defined {
-        "help"
-    } else {
-        name
+    match name {
+        _ if defined => name,
+        "h" => "help",
+        "V" => "version",
+        _ => name,
     }
 }
 

@@ -251,7 +251,9 @@ mod tests {
     fn every_invalid_value_is_reported_with_its_key() {
         let text = r#"{"port": 70000, "mirror": "yes", "ring": "ketama", "maxPacketSize": 0, "metricsAddress": "9102",
             "nodes": [{"host": "a", "port": "1"}, {"host": "b"}], "groups": [{"nodes": []}], "selfMetrics": {}}"#;
-        let ConfigError(errors) = load(text).unwrap_err();
+        let ConfigError {
+            reasons: errors, ..
+        } = load(text).unwrap_err();
         let keys: Vec<&str> = errors
             .iter()
             .map(|error| error.split(": ").next().unwrap())
@@ -277,7 +279,9 @@ mod tests {
     #[test]
     fn a_name_has_one_meaning() {
         let f = |text: &str, expected: &str| {
-            let ConfigError(errors) = load(text).unwrap_err();
+            let ConfigError {
+                reasons: errors, ..
+            } = load(text).unwrap_err();
             assert_eq!(errors, [expected], "{text}");
         };
         let node = r#"{"host": "a", "port": 1}"#;

@@ -294,7 +294,9 @@ mod tests {
 
     #[test]
     fn expressions_are_refused_with_their_place() {
-        let ConfigError(errors) = load("{\n  port: process.env.PORT,\n}").unwrap_err();
+        let ConfigError {
+            reasons: errors, ..
+        } = load("{\n  port: process.env.PORT,\n}").unwrap_err();
         assert!(
             errors[0].contains("expressions are not supported") && errors[0].contains("line 2"),
             "{errors:?}"
@@ -303,7 +305,9 @@ mod tests {
 
     #[test]
     fn a_file_without_nodes_is_refused() {
-        let ConfigError(errors) = load("{port: 8125}").unwrap_err();
+        let ConfigError {
+            reasons: errors, ..
+        } = load("{port: 8125}").unwrap_err();
         assert_eq!(errors, ["nodes: at least one node is required"]);
     }
 

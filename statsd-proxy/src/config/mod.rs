@@ -224,13 +224,27 @@ pub struct Loaded {
     pub warnings: Vec<String>,
 }
 
-/// Why a file cannot be used. There is at least one reason; each names its key or place.
+/// Why a file cannot be used.
 #[derive(Debug)]
-pub struct ConfigError(pub Vec<String>);
+pub struct ConfigError {
+    /// At least one reason; each names its key or place.
+    pub reasons: Vec<String>,
+    /// What else deserves a look, such as a key that is misspelt.
+    pub warnings: Vec<String>,
+}
+
+impl ConfigError {
+    fn new(reason: String) -> Self {
+        Self {
+            reasons: vec![reason],
+            warnings: Vec::new(),
+        }
+    }
+}
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.join("; "))
+        f.write_str(&self.reasons.join("; "))
     }
 }
 
@@ -280,7 +294,7 @@ pub struct Origin {
 pub fn load(source: &Source) -> Result<Loaded, ConfigError> {
     let text = std::fs::read(&source.path).map_err(|reason| unreadable(source, &reason))?;
     let text = String::from_utf8(text)
-        .map_err(|_| ConfigError(vec!["the file is not UTF-8 text".to_owned()]))?;
+        .map_err(|_| ConfigError::new("the file is not UTF-8 text".to_owned()))?;
     parse(&text, source.dialect, source.ring)
 }
 
@@ -290,7 +304,7 @@ pub fn parse(text: &str, dialect: Dialect, ring: Option<RingKind>) -> Result<Loa
         Dialect::GoStatsdProxy => go::document(text),
         Dialect::Statsd => js::document(text),
     };
-    let document = document.map_err(|reason| ConfigError(vec![reason]))?;
+    let document = document.map_err(ConfigError::new)?;
     let problems = Problems::default();
     let config = match dialect {
         Dialect::GoStatsdProxy => go::read(&document, ring, &problems),
@@ -299,12 +313,10 @@ pub fn parse(text: &str, dialect: Dialect, ring: Option<RingKind>) -> Result<Loa
     if let Some(config) = &config {
         check_unique(&config.groups, &problems);
     }
-    match (config, problems.errors.into_inner()) {
-        (Some(config), errors) if errors.is_empty() => Ok(Loaded {
-            config,
-            warnings: problems.warnings.into_inner(),
-        }),
-        (_, errors) => Err(ConfigError(errors)),
+    let (reasons, warnings) = (problems.errors.into_inner(), problems.warnings.into_inner());
+    match config {
+        Some(config) if reasons.is_empty() => Ok(Loaded { config, warnings }),
+        _ => Err(ConfigError { reasons, warnings }),
     }
 }
 
@@ -333,10 +345,7 @@ fn check_unique(groups: &[Group], problems: &Problems) {
 }
 
 fn unreadable(source: &Source, reason: &io::Error) -> ConfigError {
-    ConfigError(vec![format!(
-        "cannot read {}: {reason}",
-        source.path.display()
-    )])
+    ConfigError::new(format!("cannot read {}: {reason}", source.path.display()))
 }
 
 /// What a line of the `proxy.js` console's `config` answer shows for a plain value.
