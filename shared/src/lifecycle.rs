@@ -20,6 +20,8 @@ use tracing::error;
 pub struct Tasks {
     tracker: TaskTracker,
     stop: CancellationToken,
+    /// Cancelled when a thread has panicked.
+    broken: CancellationToken,
 }
 
 /// Whether all tasks of a group had ended when the deadline came.
@@ -42,6 +44,7 @@ impl Tasks {
         Self {
             tracker: TaskTracker::new(),
             stop: CancellationToken::new(),
+            broken: CancellationToken::new(),
         }
     }
 
@@ -51,6 +54,7 @@ impl Tasks {
         Self {
             tracker: TaskTracker::new(),
             stop: self.stop.child_token(),
+            broken: self.broken.clone(),
         }
     }
 
@@ -86,13 +90,15 @@ impl Tasks {
 
     /// Starts an operating system thread that counts as a task of this group.
     ///
-    /// The thread must watch the stop token itself. A panic in it is logged under `name` and ends that thread alone.
+    /// The thread must watch the stop token itself. A panic in it is logged under `name`, and [`Tasks::broken`] tells of it:
+    /// a thread that is part of the data path is not missed by anybody else.
     pub fn spawn_thread(
         &self,
         name: String,
         work: impl FnOnce() + Send + 'static,
     ) -> io::Result<()> {
         let (done, finished) = oneshot::channel::<()>();
+        let broken = self.broken.clone();
         thread::Builder::new().name(name.clone()).spawn(move || {
             // Dropped when the thread ends, however it ends.
             let _done = done;
@@ -102,6 +108,7 @@ impl Tasks {
                     reason = panic_text(&*panic),
                     "thread panicked"
                 );
+                broken.cancel();
             }
         })?;
         self.spawn("thread watch", async move {
@@ -109,6 +116,11 @@ impl Tasks {
             let _ended = finished.await;
         });
         Ok(())
+    }
+
+    /// Waits until a thread of this group, or of a child of it, has panicked.
+    pub async fn broken(&self) {
+        self.broken.cancelled().await;
     }
 
     /// Asks all tasks to end.
@@ -219,7 +231,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_ends_its_task_alone() {
+    async fn a_panic_ends_its_task_alone_and_that_of_a_thread_is_told() {
         let tasks = Tasks::new();
         tasks.spawn("panics", async { panic!("on purpose") });
         tasks
@@ -229,6 +241,7 @@ mod tests {
             tasks.drain(Duration::from_secs(10)).await,
             Drained::Completely
         );
+        tasks.broken().await;
     }
 
     #[tokio::test]

@@ -352,6 +352,11 @@ impl Running {
         &self.addresses
     }
 
+    /// Waits until a thread of the data path has panicked, which leaves its socket unread: time to end and be started anew.
+    pub async fn broken(&self) {
+        self.inputs.broken().await;
+    }
+
     /// Reads the configuration again. A broken file keeps the old one and says why.
     pub async fn reload(&self) {
         self.reloader.reload().await;

@@ -65,11 +65,17 @@ fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
         };
         let app = App::build(config, Resolver::system()).await?;
         let running = app.start(Some(origin)).await?;
-        while let Request::Reload = signals.next().await {
-            running.reload().await;
-        }
+        let status = loop {
+            tokio::select! {
+                request = signals.next() => match request {
+                    Request::Reload => running.reload().await,
+                    Request::Stop => break ExitCode::SUCCESS,
+                },
+                () = running.broken() => break ExitCode::FAILURE,
+            }
+        };
         running.drain().await;
-        Ok(ExitCode::SUCCESS)
+        Ok(status)
     })
 }
 
