@@ -2,7 +2,8 @@
 //!
 //! In reading order:
 //!
-//! * [`config`]: command-line words and durations as Go programs take them
+//! * [`config`]: command-line words and durations as Go programs take them, and secrets
+//! * [`discovery`]: where the members of a set come from: a list, a file
 //! * [`hashing`]: the hash rings of the originals, point for point
 //! * [`lifecycle`]: signals, named tasks and threads, drain with a deadline
 //! * [`logging`]: log lines in the originals' formats, and a throttle for repeated ones
@@ -11,6 +12,7 @@
 //! * [`testing`]: child processes, raw peers and golden data (feature `testing`)
 
 pub mod config;
+pub mod discovery;
 pub mod hashing;
 pub mod http;
 pub mod lifecycle;
