@@ -3,7 +3,7 @@
 //! In reading order:
 //!
 //! * [`config`]: command-line words and durations as Go programs take them, and secrets
-//! * [`discovery`]: where the members of a set come from: a list, a file
+//! * [`discovery`]: where the members of a set come from: a list, a file, Consul (feature `consul`)
 //! * [`hashing`]: the hash rings of the originals, point for point
 //! * [`lifecycle`]: signals, named tasks and threads, drain with a deadline
 //! * [`logging`]: log lines in the originals' formats, and a throttle for repeated ones

@@ -1,10 +1,12 @@
 //! Where the members of a set come from, and how a set follows them.
 //!
-//! A source ([`fixed`], [`file`](mod@file)) knows how to look its members up once: a [`Lookup`]. A [`Discovery`] is the
+//! A source ([`fixed`], [`file`](mod@file), [`consul`]) knows how to look its members up once: a [`Lookup`]. A [`Discovery`] is the
 //! one task that asks it again and again, keeps the last members through failures, and publishes a [`Snapshot`] that any
 //! number of others watch. Log lines and telemetry keep each tool's original words, so they are made by the tool, in the
 //! observer that it hands to [`Discovery::start`].
 
+#[cfg(feature = "consul")]
+pub mod consul;
 pub mod file;
 pub mod fixed;
 mod metrics;
