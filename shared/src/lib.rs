@@ -2,8 +2,9 @@
 //!
 //! In reading order:
 //!
-//! * [`config`]: command-line words and durations as Go programs take them
+//! * [`config`]: command-line words and durations as Go programs take them, and secrets
 //! * [`regex`](mod@regex): regular expressions as Go programs take them
+//! * [`discovery`]: where the members of a set come from: a list, a file, Consul (feature `consul`)
 //! * [`hashing`]: the hash rings of the originals, point for point
 //! * [`lifecycle`]: signals, named tasks and threads, drain with a deadline
 //! * [`logging`]: log lines in the originals' formats, and a throttle for repeated ones
@@ -12,6 +13,7 @@
 //! * `testing`: child processes, raw peers and golden data (feature `testing`)
 
 pub mod config;
+pub mod discovery;
 pub mod hashing;
 pub mod http;
 pub mod lifecycle;
