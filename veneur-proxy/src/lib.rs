@@ -1,0 +1,8 @@
+//!
+//! Everything here is a function over values: no sockets, no clocks, no tasks. In reading order:
+//!
+//! * [`wire`]: the metrics in a gRPC message, found without decoding them
+//! * [`proto`]: the messages themselves, for conversion, tests and peers
+
+pub mod proto;
+pub mod wire;
