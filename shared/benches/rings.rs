@@ -3,6 +3,7 @@
 use divan::{Bencher, counter::ItemsCount};
 use shared::hashing::{
     Ring,
+    consistent::ConsistentRing,
     go_statsd::GoStatsdRing,
     ketama::{KetamaRing, PointsPerDigest},
 };
@@ -48,4 +49,9 @@ fn statsd_0_7(bencher: Bencher<'_, '_>, count: usize) {
 #[divan::bench(args = NODES)]
 fn go_statsd_proxy(bencher: Bencher<'_, '_>, count: usize) {
     pick(bencher, &GoStatsdRing::new(&nodes(count)));
+}
+
+#[divan::bench(args = NODES)]
+fn veneur(bencher: Bencher<'_, '_>, count: usize) {
+    pick(bencher, &ConsistentRing::new(&nodes(count)));
 }

@@ -1,13 +1,15 @@
 //! The hash rings of the originals: which member of a set owns a key.
 //!
-//! A ring is built once from its members and then only read. It knows members by their place in the list it was built
+//! A ring is built from its members and then, with one exception, only read. It knows members by their place in the list it was built
 //! from, so that callers can keep whatever they like beside it. Placement is part of a tool's contract with its
 //! neighbours (two proxies before the same backends must agree), so every ring is pinned by placements recorded from the
-//! original: `tests/golden_rings.rs`.
+//! original: `tests/golden_rings.rs`, `tests/golden_veneur_ring.rs`.
 //!
 //! * [`ketama::KetamaRing`]: statsd's `proxy.js`, 40 (or 160) points a member
 //! * [`go_statsd::GoStatsdRing`]: go-statsd-proxy, one point a member, two owners at most
+//! * [`consistent::ConsistentRing`]: veneur's proxies, 20 points a member; it changes in place, because its history matters
 
+pub mod consistent;
 pub mod go_statsd;
 pub mod ketama;
 
