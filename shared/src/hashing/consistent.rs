@@ -5,7 +5,7 @@
 //! added owns such a point, and removing either of them removes it. A ring therefore depends on the order of additions and
 //! removals, not only on its members; `tests/golden_veneur_ring.rs` replays recorded histories.
 
-use super::{KEY_SPACE, Ring};
+use super::{Ring, arc_shares};
 
 /// How many points a member has.
 const POINTS_PER_MEMBER: usize = 20;
@@ -125,19 +125,7 @@ impl Ring for ConsistentRing {
     }
 
     fn shares(&self) -> Vec<f64> {
-        let mut owned = vec![0u64; self.members.len()];
-        let mut previous = self
-            .positions
-            .last()
-            .map_or(0, |last| i64::from(*last) - (1 << 32));
-        for (position, owner) in self.points() {
-            owned[owner] += (i64::from(position) - previous) as u64;
-            previous = i64::from(position);
-        }
-        owned
-            .into_iter()
-            .map(|positions| positions as f64 / KEY_SPACE)
-            .collect()
+        arc_shares(self.members.len(), self.points())
     }
 }
 

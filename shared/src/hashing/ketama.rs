@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use md5::{Digest, Md5};
 
-use super::{KEY_SPACE, Ring, little_endian_word, md5_position};
+use super::{Ring, arc_shares, little_endian_word, md5_position};
 
 /// How many points one digest gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,19 +74,7 @@ impl Ring for KetamaRing {
     }
 
     fn shares(&self) -> Vec<f64> {
-        let mut owned = vec![0u64; self.members];
-        let mut previous = self
-            .positions
-            .last()
-            .map_or(0, |last| i64::from(*last) - (1 << 32));
-        for (position, owner) in self.points() {
-            owned[owner] += (i64::from(position) - previous) as u64;
-            previous = i64::from(position);
-        }
-        owned
-            .into_iter()
-            .map(|positions| positions as f64 / KEY_SPACE)
-            .collect()
+        arc_shares(self.members, self.points())
     }
 }
 

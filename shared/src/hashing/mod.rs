@@ -29,6 +29,26 @@ pub trait Ring: fmt::Debug + Send + Sync {
 /// The size of the key space: positions are 32 bits wide.
 const KEY_SPACE: f64 = 4_294_967_296.0;
 
+/// The share of each of `members` members: the arcs that end at its points. `points` ascend, each with its owner's place.
+fn arc_shares(members: usize, points: impl Iterator<Item = (u32, usize)>) -> Vec<f64> {
+    let mut owned = vec![0u64; members];
+    let mut points = points.peekable();
+    let Some((first, first_owner)) = points.peek().copied() else {
+        return vec![0.0; members];
+    };
+    let mut previous = first;
+    for (position, owner) in points {
+        owned[owner] += u64::from(position - previous);
+        previous = position;
+    }
+    // The arc over the ends of the key space belongs to the first point.
+    owned[first_owner] += (1 << 32) - u64::from(previous - first);
+    owned
+        .into_iter()
+        .map(|positions| positions as f64 / KEY_SPACE)
+        .collect()
+}
+
 /// The position of a key: the first four bytes of its MD5 digest, least significant first.
 ///
 /// Both StatsD originals use it (hashring's `hashValue`, go-statsd-proxy's `GetHashRingPosition`).

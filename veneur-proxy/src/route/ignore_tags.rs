@@ -1,10 +1,9 @@
 //! Tags that take no part in routing (`ignore_tags`), so that for example the series of all pods meet in one global veneur.
 //!
-//! The original's patterns are Go's. The crate `regex` reads the same syntax with other meanings in a few places; those
-//! are rewritten here. What it does not read at all (`\Q..\E`, octal escapes, a literal `{` as in `a{2`) is an error
-//! when the configuration is read, never another placement.
+//! The original's patterns are Go's, and so are these ([`shared::regex`]). A tag that is not UTF-8 is matched with U+FFFD in
+//! place of what is not.
 
-use regex::bytes::Regex;
+use shared::regex::{PatternError, Regex};
 use thiserror::Error;
 
 /// What a tag has to be in order to be ignored.
@@ -24,13 +23,13 @@ pub enum TagRuleError {
     /// A `kind` that does not exist.
     #[error("unknown matcher kind {0:?}; it is exact, prefix or regex")]
     Kind(String),
-    /// A pattern that is none, or that means something else in Go.
+    /// A pattern that is none.
     #[error("invalid pattern {pattern:?}: {reason}")]
     Pattern {
         /// As configured.
         pattern: String,
-        /// What is wrong.
-        reason: String,
+        /// What is wrong, in Go's words.
+        reason: PatternError,
     },
 }
 
@@ -40,16 +39,7 @@ impl TagRule {
         match kind {
             "exact" => Ok(Self::Exact(value.into())),
             "prefix" => Ok(Self::Prefix(value.into())),
-            "regex" => pattern(value)
-                .and_then(|rewritten| {
-                    Regex::new(&rewritten).map_err(|reason| match reason {
-                        // The library draws the rewritten pattern over several lines; the last one has the reason.
-                        regex::Error::Syntax(text) => {
-                            text.lines().last().unwrap_or_default().trim().to_owned()
-                        }
-                        other => other.to_string(),
-                    })
-                })
+            "regex" => Regex::unanchored(value)
                 .map(Self::Pattern)
                 .map_err(|reason| TagRuleError::Pattern {
                     pattern: value.to_owned(),
@@ -63,7 +53,7 @@ impl TagRule {
         match self {
             Self::Exact(text) => tag == text,
             Self::Prefix(text) => tag.starts_with(text),
-            Self::Pattern(pattern) => pattern.is_match(tag),
+            Self::Pattern(pattern) => pattern.is_match(&String::from_utf8_lossy(tag)),
         }
     }
 }
@@ -99,89 +89,6 @@ impl IgnoreTags {
     }
 }
 
-/// Rewrites a Go pattern for the crate `regex`.
-fn pattern(go: &str) -> Result<String, String> {
-    let mut out = String::with_capacity(go.len() + 16);
-    let mut chars = go.chars().peekable();
-    let mut in_class = false;
-    while let Some(c) = chars.next() {
-        match c {
-            '\\' => match chars.next() {
-                // The classes of Perl are ASCII in Go.
-                Some('d') => out.push_str("[0-9]"),
-                Some('D') => out.push_str("[^0-9]"),
-                Some('w') => out.push_str("[0-9A-Za-z_]"),
-                Some('W') => out.push_str("[^0-9A-Za-z_]"),
-                Some('s') => out.push_str(r"[\t\n\f\r ]"),
-                Some('S') => out.push_str(r"[^\t\n\f\r ]"),
-                Some(edge @ ('b' | 'B')) if !in_class => {
-                    if chars.peek() == Some(&'{') {
-                        return Err(format!("\\{edge}{{ is not Go's"));
-                    }
-                    out.push_str("(?-u:\\");
-                    out.extend([edge, ')']);
-                }
-                // The edges of words to the crate, letters to Go.
-                Some(angle @ ('<' | '>')) => out.push(angle),
-                Some(unicode @ ('u' | 'U')) => return Err(format!("\\{unicode} is not Go's")),
-                Some(other) => out.extend(['\\', other]),
-                None => return Err("it ends with a backslash".to_owned()),
-            },
-            '[' if in_class && chars.peek() == Some(&':') => {
-                // A class of POSIX, as far as its own bracket.
-                out.push('[');
-                for inner in chars.by_ref() {
-                    out.push(inner);
-                    if inner == ']' {
-                        break;
-                    }
-                }
-            }
-            // Set operations to the crate, letters to Go.
-            '[' | '&' | '~' if in_class => out.extend(['\\', c]),
-            '[' => {
-                in_class = true;
-                out.push('[');
-                if chars.next_if_eq(&'^').is_some() {
-                    out.push('^');
-                }
-                // A bracket that comes first is a letter.
-                if chars.next_if_eq(&']').is_some() {
-                    out.push_str("\\]");
-                }
-            }
-            ']' => {
-                in_class = false;
-                out.push(']');
-            }
-            '(' if !in_class && chars.peek() == Some(&'?') => {
-                let flags: String = chars
-                    .clone()
-                    .skip(1)
-                    .take_while(|c| c.is_ascii_alphabetic() || *c == '-')
-                    .collect();
-                if flags.contains(['x', 'u', 'R']) && !flags.starts_with('P') {
-                    return Err(format!("flags {flags:?} are not Go's"));
-                }
-                out.push('(');
-            }
-            '*' | '+' | '?' if !in_class => {
-                out.push(c);
-                // A lazy mark may follow, but not another repetition.
-                let lazy = c != '?' || !out.ends_with("(?");
-                if lazy && chars.next_if_eq(&'?').is_some() {
-                    out.push('?');
-                }
-                if lazy && matches!(chars.peek(), Some('*' | '+' | '?')) {
-                    return Err("a repetition of a repetition is not Go's".to_owned());
-                }
-            }
-            other => out.push(other),
-        }
-    }
-    Ok(out)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -208,6 +115,7 @@ mod tests {
         f(r"^\<a\>$", "<a>", true);
         f("(?i)POD", "pod:1", true);
         f("(?P<x>a)+?b*", "a", true);
+        f(r"^\Qa.b\E\101$", "a.bA", true);
         // A dot takes a character, and tags need not be text.
         f("^.$", "é", true);
         assert!(TagRule::new("regex", "a.*b").unwrap().matches(b"a-b\xff"));
@@ -226,17 +134,17 @@ mod tests {
         f(
             "regex",
             "a**",
-            "invalid pattern \"a**\": a repetition of a repetition is not Go's",
+            "invalid pattern \"a**\": error parsing regexp: invalid nested repetition operator: `**`",
         );
         f(
             "regex",
             "(?x)a",
-            "invalid pattern \"(?x)a\": flags \"x\" are not Go's",
+            "invalid pattern \"(?x)a\": error parsing regexp: invalid or unsupported Perl syntax: `(?x`",
         );
         f(
             "regex",
             "(a",
-            "invalid pattern \"(a\": error: unclosed group",
+            "invalid pattern \"(a\": error parsing regexp: missing closing ): `(a`",
         );
     }
 }
