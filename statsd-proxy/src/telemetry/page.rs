@@ -55,14 +55,6 @@ impl Source for Sources {
 impl Sources {
     fn of_the_process(&self, routing: &Routing) -> Vec<MetricFamily> {
         let totals = &self.totals;
-        let nodes = || routing.destinations.iter().map(|at| &at.node.deliveries);
-        let sent = totals.retired.lines.load(Relaxed)
-            + nodes().map(|node| node.lines.load(Relaxed)).sum::<u64>();
-        let dropped = |reason| {
-            totals.drops.get(reason)
-                + totals.retired.drops.get(reason)
-                + nodes().map(|node| node.drops.get(reason)).sum::<u64>()
-        };
         let counter = |name: &str, help: &str, value: u64| {
             Family::counter(name, help)
                 .sample(&[], value as f64)
@@ -73,7 +65,10 @@ impl Sources {
             "Lines that reached no node, by reason.",
         );
         let drops = DropReason::ALL.into_iter().fold(drops, |family, reason| {
-            family.sample(&[("reason", reason.name())], dropped(reason) as f64)
+            family.sample(
+                &[("reason", reason.name())],
+                self.lines_dropped(routing, reason) as f64,
+            )
         });
         let reloads = Family::counter(
             "statsd_proxy_config_reloads_total",
@@ -108,7 +103,7 @@ impl Sources {
             counter(
                 "statsd_proxy_lines_sent_total",
                 "Lines sent to nodes and not refused.",
-                sent,
+                self.lines_sent(routing),
             ),
             counter(
                 "statsd_proxy_receive_buffer_drops_total",

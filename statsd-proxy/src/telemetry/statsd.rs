@@ -2,9 +2,7 @@
 //!
 //! Counters are sent as what was added since the last time, so a lost datagram loses that much and no more.
 
-use std::{
-    collections::HashMap, fmt::Write as _, io, sync::atomic::Ordering::Relaxed, time::Duration,
-};
+use std::{collections::HashMap, io, sync::atomic::Ordering::Relaxed, time::Duration};
 
 use shared::logging::Throttle;
 use tokio::{
@@ -59,50 +57,41 @@ async fn send(settings: &SelfMetrics, lines: &[String]) {
     }
 }
 
-/// What counters stood at when they were last sent.
+/// What counters stood at when they were last sent. Those of nodes that have left are forgotten.
 #[derive(Debug, Default)]
-struct Deltas(HashMap<String, u64>);
+struct Deltas {
+    before: HashMap<String, u64>,
+    now: HashMap<String, u64>,
+}
 
 impl Deltas {
     fn lines(&mut self, prefix: &str, sources: &Sources) -> Vec<String> {
         let totals = &sources.totals;
         let routing = sources.routing.load();
         let mut lines = Vec::new();
-        self.counter(
-            &mut lines,
-            prefix,
-            "lines_received",
-            totals.lines.load(Relaxed),
-        );
-        self.counter(
-            &mut lines,
-            prefix,
-            "receive_buffer_drops",
+        let mut count = |name: String, value: u64| lines.extend(self.counter(prefix, name, value));
+        count("lines_received".to_owned(), totals.lines.load(Relaxed));
+        count("lines_sent".to_owned(), sources.lines_sent(&routing));
+        count(
+            "receive_buffer_drops".to_owned(),
             totals.kernel_drops.load(Relaxed),
         );
         for reason in DropReason::ALL {
-            self.counter(
-                &mut lines,
-                prefix,
-                &format!("lines_dropped.{}", reason.name()),
-                totals.drops.get(reason),
+            let dropped = sources.lines_dropped(&routing, reason);
+            count(format!("lines_dropped.{}", reason.name()), dropped);
+        }
+        for destination in &routing.destinations {
+            let deliveries = &destination.node.deliveries;
+            let name = sanitised(destination.node.name());
+            count(
+                format!("node.{name}.lines_sent"),
+                deliveries.lines.load(Relaxed),
             );
+            count(format!("node.{name}.lines_dropped"), deliveries.drops.sum());
         }
         for destination in &routing.destinations {
             let node = &destination.node;
             let name = sanitised(node.name());
-            self.counter(
-                &mut lines,
-                prefix,
-                &format!("node.{name}.lines_sent"),
-                node.deliveries.lines.load(Relaxed),
-            );
-            self.counter(
-                &mut lines,
-                prefix,
-                &format!("node.{name}.lines_dropped"),
-                node.deliveries.drops.sum(),
-            );
             lines.push(format!(
                 "{prefix}node.{name}.up:{}|g",
                 u8::from(node.is_up())
@@ -112,18 +101,22 @@ impl Deltas {
                 node.queued_bytes()
             ));
         }
+        self.sent();
         lines
     }
 
-    fn counter(&mut self, lines: &mut Vec<String>, prefix: &str, name: &str, value: u64) {
-        let before = self.0.insert(name.to_owned(), value).unwrap_or(0);
+    /// The line of a counter that has grown.
+    fn counter(&mut self, prefix: &str, name: String, value: u64) -> Option<String> {
+        let before = self.before.get(&name).copied().unwrap_or(0);
         // A node that was configured anew starts at zero.
         let added = value.checked_sub(before).unwrap_or(value);
-        if added > 0 {
-            let mut line = format!("{prefix}{name}:");
-            write!(line, "{added}|c").expect("writing to a string cannot fail");
-            lines.push(line);
-        }
+        let line = (added > 0).then(|| format!("{prefix}{name}:{added}|c"));
+        self.now.insert(name, value);
+        line
+    }
+
+    fn sent(&mut self) {
+        self.before = std::mem::take(&mut self.now);
     }
 }
 
@@ -149,9 +142,9 @@ mod tests {
     fn counters_are_sent_as_what_was_added() {
         let mut deltas = Deltas::default();
         let mut step = |value| {
-            let mut lines = Vec::new();
-            deltas.counter(&mut lines, "p.", "x", value);
-            lines.pop()
+            let line = deltas.counter("p.", "x".to_owned(), value);
+            deltas.sent();
+            line
         };
         assert_eq!(step(0), None);
         assert_eq!(step(5).as_deref(), Some("p.x:5|c"));
