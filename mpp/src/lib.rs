@@ -1,0 +1,1 @@
+//! One endpoint before several Prometheus servers.

@@ -1,0 +1,1 @@
+//! Carries Graphite lines to a polymur gateway.
