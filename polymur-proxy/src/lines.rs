@@ -122,7 +122,8 @@ impl LineReader {
             }
             start = after;
             if run_lines > 0
-                && (run_lines >= filling.open.room() || start - run_start >= crate::batch::MAX_BYTES)
+                && (run_lines >= filling.open.room()
+                    || start - run_start >= crate::batch::MAX_BYTES)
             {
                 copy(&bytes[run_start..start], &mut run_lines, filling);
                 run_start = start;

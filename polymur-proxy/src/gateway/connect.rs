@@ -143,9 +143,8 @@ async fn tunnel(stream: &mut TcpStream, target: &Target, proxy: &Target) -> Resu
     } else {
         format!("{}:{}", target.host, target.port)
     };
-    let mut request = format!(
-        "CONNECT {place} HTTP/1.1\r\nHost: {place}\r\nUser-Agent: Go-http-client/1.1\r\n"
-    );
+    let mut request =
+        format!("CONNECT {place} HTTP/1.1\r\nHost: {place}\r\nUser-Agent: Go-http-client/1.1\r\n");
     if let Some(authorization) = &proxy.authorization {
         request.push_str(&format!(
             "Proxy-Authorization: {}\r\n",

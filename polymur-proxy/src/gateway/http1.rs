@@ -248,7 +248,9 @@ impl<R: AsyncRead + Unpin> Input<'_, R> {
         loop {
             let unread = &self.buffer[self.used..];
             if let Some(end) = unread.iter().position(|byte| *byte == b'\n') {
-                let line = String::from_utf8_lossy(&unread[..end]).trim_end().to_owned();
+                let line = String::from_utf8_lossy(&unread[..end])
+                    .trim_end()
+                    .to_owned();
                 self.used += end + 1;
                 return Ok(line);
             }
@@ -326,7 +328,9 @@ fn parse_status_line(line: &str) -> Result<(&str, u16), String> {
         .ok_or_else(|| format!("malformed HTTP response {line:?}"))?;
     let code = status.trim_start_matches(' ');
     let code = code.split(' ').next().unwrap_or(code);
-    let number = (code.len() == 3).then(|| code.parse::<u16>().ok()).flatten();
+    let number = (code.len() == 3)
+        .then(|| code.parse::<u16>().ok())
+        .flatten();
     let number = number.ok_or_else(|| format!("malformed HTTP status code {code:?}"))?;
     if !version.starts_with("HTTP/") {
         return Err(format!("malformed HTTP version {version:?}"));
@@ -382,7 +386,10 @@ mod tests {
         let cases: [(&[u8], &str); 5] = [
             (b"", "EOF"),
             (b"HTTP/1.1 200 OK\r\nA: b\r\n", "unexpected EOF"),
-            (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort", "unexpected EOF"),
+            (
+                b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort",
+                "unexpected EOF",
+            ),
             (
                 b"hello there\r\n",
                 "net/http: HTTP/1.x transport connection broken: malformed HTTP status code \"there\"",

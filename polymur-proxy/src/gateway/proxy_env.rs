@@ -7,7 +7,7 @@ use super::url::Target;
 
 /// The proxies that the environment names.
 #[derive(Debug, Clone, Default)]
-pub struct Proxies {
+pub(crate) struct Proxies {
     http: Option<Target>,
     https: Option<Target>,
     exceptions: Vec<String>,
@@ -15,7 +15,9 @@ pub struct Proxies {
 
 impl Proxies {
     /// Reads the environment through `variable`. An address that is none is left out, and named in the answer.
-    pub fn from_environment(variable: impl Fn(&str) -> Option<String>) -> (Self, Vec<String>) {
+    pub(crate) fn from_environment(
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> (Self, Vec<String>) {
         let mut ignored = Vec::new();
         let either = |name: &str| {
             let set = |name: &str| variable(name).filter(|value| !value.is_empty());
@@ -31,7 +33,9 @@ impl Proxies {
             match Target::parse(&with_scheme, "") {
                 Ok(target) if !target.https => Some(target),
                 _ => {
-                    ignored.push(format!("{name} is not the address of an HTTP proxy and is ignored"));
+                    ignored.push(format!(
+                        "{name} is not the address of an HTTP proxy and is ignored"
+                    ));
                     None
                 }
             }
@@ -48,7 +52,7 @@ impl Proxies {
     }
 
     /// Returns the proxy on the way to `gateway`.
-    pub fn on_the_way_to(&self, gateway: &Target) -> Option<&Target> {
+    pub(crate) fn on_the_way_to(&self, gateway: &Target) -> Option<&Target> {
         let proxy = if gateway.https {
             self.https.as_ref()
         } else {
@@ -84,7 +88,12 @@ fn is_domain_of(exception: &str, host: &str) -> bool {
     let exception = exception.strip_prefix('*').unwrap_or(exception);
     match exception.strip_prefix('.') {
         Some(_) => host.ends_with(exception),
-        None => host == exception || host.strip_suffix(exception).is_some_and(|head| head.ends_with('.')),
+        None => {
+            host == exception
+                || host
+                    .strip_suffix(exception)
+                    .is_some_and(|head| head.ends_with('.'))
+        }
     }
 }
 

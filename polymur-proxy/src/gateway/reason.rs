@@ -29,10 +29,7 @@ impl Failure {
         } else {
             format!("connect: {}", system_text(reason))
         };
-        Self::new(
-            RetryReason::Connect,
-            format!("dial tcp {address}: {text}"),
-        )
+        Self::new(RetryReason::Connect, format!("dial tcp {address}: {text}"))
     }
 
     /// A name could not be looked up.

@@ -31,17 +31,17 @@ pub enum UrlError {
 
 /// Where to post: scheme, host, and what stands before the path of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
+pub(crate) struct Target {
     /// Whether TLS is spoken.
-    pub https: bool,
+    pub(crate) https: bool,
     /// Name or address, without brackets.
-    pub host: String,
+    pub(crate) host: String,
     /// The port, that of the scheme if none is given.
-    pub port: u16,
+    pub(crate) port: u16,
     /// Host and port as written, for the header `Host`.
-    pub authority: String,
+    pub(crate) authority: String,
     /// The value of the header `Authorization`.
-    pub authorization: Option<Secret>,
+    pub(crate) authorization: Option<Secret>,
     /// The user's name, for messages.
     user: Option<String>,
     /// Path and query as written.
@@ -50,7 +50,7 @@ pub struct Target {
 
 impl Target {
     /// Reads the text of the flag, for requests to `path`, which only the texts of errors need.
-    pub fn parse(flag: &str, path: &str) -> Result<Self, UrlError> {
+    pub(crate) fn parse(flag: &str, path: &str) -> Result<Self, UrlError> {
         let trimmed = flag.trim_end_matches('/');
         let text = format!("{trimmed}{path}");
         let parse_error = |reason: &str| UrlError::Parse {
@@ -104,7 +104,7 @@ impl Target {
     }
 
     /// Returns what the request line names for `path`.
-    pub fn path(&self, path: &str) -> String {
+    pub(crate) fn path(&self, path: &str) -> String {
         let whole = format!("{}{path}", self.base);
         let rooted = if whole.starts_with('/') {
             whole
@@ -115,12 +115,12 @@ impl Target {
     }
 
     /// Returns the URL of `path` without user and password, for `Referer` and for requests to a proxy.
-    pub fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("{}://{}{path}", self.scheme(), self.authority)
     }
 
     /// Returns the URL of `path` as Go's messages show it: with the user, without the password.
-    pub fn shown(&self, path: &str) -> String {
+    pub(crate) fn shown(&self, path: &str) -> String {
         match &self.user {
             Some(user) => format!("{}://{user}:***@{}{path}", self.scheme(), self.authority),
             None => self.url(path),
@@ -128,7 +128,7 @@ impl Target {
     }
 
     /// Returns `http` or `https`.
-    pub fn scheme(&self) -> &'static str {
+    pub(crate) fn scheme(&self) -> &'static str {
         if self.https { "https" } else { "http" }
     }
 }
@@ -140,7 +140,7 @@ impl fmt::Display for Target {
 }
 
 /// Cuts the flag's text into addresses: at commas that a new `http://` or `https://` follows.
-pub fn split_list(flag: &str) -> Vec<&str> {
+pub(crate) fn split_list(flag: &str) -> Vec<&str> {
     let mut addresses = Vec::new();
     let mut rest = flag;
     let mut from = 0;

@@ -42,6 +42,7 @@ use crate::{
 pub struct Ticket {
     segment: u64,
     index: u32,
+    lines: u32,
 }
 
 /// What the spool is configured with.
@@ -93,9 +94,7 @@ impl Spool {
     /// Opens the folder and counts what an earlier process has left.
     pub fn open(settings: &Settings, counters: Arc<Counters>) -> io::Result<Self> {
         let (store, recovered) = Store::open(&settings.folder, settings.max_bytes)?;
-        counters
-            .lines_recovered
-            .fetch_add(recovered.lines, Relaxed);
+        counters.lines_recovered.fetch_add(recovered.lines, Relaxed);
         counters
             .spool_bytes_skipped
             .fetch_add(recovered.skipped_bytes, Relaxed);
@@ -151,6 +150,11 @@ impl Spool {
             lines: unread_lines,
             oldest,
         }
+    }
+
+    /// Returns how many lines wait here for the next process: those of all records that are not done.
+    pub fn waiting_lines(&self) -> u64 {
+        lock(&self.store).undone_lines()
     }
 
     /// Writes a batch behind all others.

@@ -24,6 +24,8 @@ pub(super) struct Segment {
     pub(super) records: u32,
     /// Records that are done: delivered, dropped or damaged.
     pub(super) done: u32,
+    /// Lines in records that are not done.
+    pub(super) undone_lines: u64,
     /// Lines in records that nobody has read yet.
     pub(super) unread_lines: u64,
     /// Records that nobody has read yet.
@@ -51,6 +53,7 @@ impl Segment {
             length: 0,
             records: 0,
             done: 0,
+            undone_lines: 0,
             unread_lines: 0,
             unread_records: 0,
             oldest: None,
@@ -74,6 +77,7 @@ impl Segment {
                 segment.unread_lines += u64::from(found.head.lines);
             }
         }
+        segment.undone_lines = segment.unread_lines;
         Ok((segment, records.skipped))
     }
 
@@ -87,8 +91,9 @@ impl Segment {
     }
 
     /// Notes that a record is done. What cannot be noted is sent twice after a restart, which does no harm.
-    pub(super) fn note_done(&mut self, index: u32) {
+    pub(super) fn note_done(&mut self, index: u32, lines: u32) {
         self.done += 1;
+        self.undone_lines = self.undone_lines.saturating_sub(u64::from(lines));
         if self.acks.is_none() {
             let acks = OpenOptions::new()
                 .append(true)

@@ -60,10 +60,7 @@ pub(super) enum Next {
     /// An intact one.
     Batch(Batch),
     /// One whose checksum is wrong; it is done.
-    Damaged {
-        lines: u64,
-        bytes: u64,
-    },
+    Damaged { lines: u64, bytes: u64 },
     /// There is none.
     Nothing,
 }
@@ -143,6 +140,7 @@ impl Store {
         segment.records += 1;
         segment.unread_records += 1;
         segment.unread_lines += u64::from(batch.lines);
+        segment.undone_lines += u64::from(batch.lines);
         segment.oldest.get_or_insert(batch.closed);
         self.unsynced_lines += u64::from(batch.lines);
         Ok(true)
@@ -158,10 +156,7 @@ impl Store {
             let Some(number) = wanted.map(|segment| segment.number) else {
                 return Ok(Next::Nothing);
             };
-            let segment = self
-                .segments
-                .get_mut(&number)
-                .expect("it was just found");
+            let segment = self.segments.get_mut(&number).expect("it was just found");
             if self
                 .reading
                 .as_ref()
@@ -174,6 +169,7 @@ impl Store {
                 // The count was wrong: something outside has changed the file.
                 segment.unread_records = 0;
                 segment.unread_lines = 0;
+                segment.undone_lines = 0;
                 segment.done = segment.records;
                 self.tidy();
                 continue;
@@ -183,7 +179,7 @@ impl Store {
                 .unread_lines
                 .saturating_sub(u64::from(found.head.lines));
             let Some(body) = found.body else {
-                segment.note_done(found.index);
+                segment.note_done(found.index, found.head.lines);
                 let (lines, bytes) = (u64::from(found.head.lines), found.head.record_length());
                 self.remove_if_done(number);
                 return Ok(Next::Damaged { lines, bytes });
@@ -196,6 +192,7 @@ impl Store {
                 ticket: Some(Ticket {
                     segment: number,
                     index: found.index,
+                    lines: found.head.lines,
                 }),
             }));
         }
@@ -205,7 +202,7 @@ impl Store {
     pub(super) fn done(&mut self, ticket: Ticket) {
         // The segment may have been dropped meanwhile.
         if let Some(segment) = self.segments.get_mut(&ticket.segment) {
-            segment.note_done(ticket.index);
+            segment.note_done(ticket.index, ticket.lines);
             self.remove_if_done(ticket.segment);
         }
     }
@@ -269,6 +266,12 @@ impl Store {
                 .filter(|segment| segment.done < segment.records)
                 .find_map(|segment| segment.oldest),
         }
+    }
+
+    /// Lines of all records that are not done.
+    pub(super) fn undone_lines(&self) -> u64 {
+        let segments = self.segments.values();
+        segments.map(|segment| segment.undone_lines).sum()
     }
 
     fn bytes(&self) -> u64 {

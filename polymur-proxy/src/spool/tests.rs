@@ -110,10 +110,7 @@ fn a_torn_tail_and_damaged_bytes_are_skipped_and_counted() {
 
     let (mut store, recovered) = Store::open(folder.path(), 1 << 20).unwrap();
     assert_eq!((recovered.batches, recovered.lines), (2, 1 + 3));
-    assert_eq!(
-        recovered.skipped_bytes as usize,
-        record(2) + record(4) - 10
-    );
+    assert_eq!(recovered.skipped_bytes as usize, record(2) + record(4) - 10);
     assert_eq!(next(&mut store).unwrap().lines, 1);
     assert!(matches!(
         store.next().unwrap(),
