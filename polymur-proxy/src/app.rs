@@ -181,9 +181,11 @@ impl App {
             )?),
             None => None,
         };
+        // They end with the last input that could give them work.
+        let pressing = Tasks::new();
         let outlet = match &delivery {
             Some(delivery) => Outlet::Gateway(Waiting {
-                press: Press::new(processors()),
+                press: Press::start(&pressing, processors())?,
                 queue: Arc::clone(&delivery.queue),
                 spool: delivery.spool.clone(),
                 gateways: Arc::clone(&delivery.gateways),

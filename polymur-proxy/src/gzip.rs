@@ -1,13 +1,17 @@
-//! Lines to gzip streams, and the pool of compressors that does it.
+//! Lines to gzip streams, and the threads that do it.
 //!
 //! The stream has the header that the original's have (no name, no time, unknown system). Level 4 of zlib-rs makes streams
 //! within 2 % of its level 6, which is what the original uses, for half the time: see `benches/batch.rs`.
 
-use std::sync::Mutex;
+use std::{
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use bytes::Bytes;
 use flate2::{Compress, Compression, FlushCompress, Status};
-use tokio::{sync::Semaphore, task};
+use shared::lifecycle::Tasks;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::batch::{Batch, Moment, Open};
 
@@ -17,6 +21,9 @@ pub const LEVEL: u32 = 4;
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
 /// Smaller batches are compressed where they are closed; a change of threads would cost more.
 const INLINE_BYTES: usize = 16 * 1024;
+/// Emptied batches that keep their memory, and how much each may keep.
+const KEPT: usize = 8;
+const KEPT_BYTES: usize = 1 << 20;
 
 /// Turns lines into gzip streams, one after another.
 #[derive(Debug)]
@@ -59,55 +66,92 @@ impl Compressor {
     }
 }
 
-/// Closes batches: at most as many at a time as there are processors.
+/// Closes batches: large ones on threads of its own, as many as there are processors, so that neither the runtime's threads
+/// nor ever new ones do it. Fixed threads also keep the allocator's memory together.
 #[derive(Debug)]
-pub struct Press {
-    places: Semaphore,
+pub(crate) struct Press {
+    work: mpsc::Sender<Order>,
+    /// For small batches, which are closed where they are.
     idle: Mutex<Vec<Compressor>>,
+    /// Memory of batches that were compressed, for batches to come.
+    emptied: Mutex<Vec<Open>>,
+}
+
+struct Order {
+    open: Open,
+    done: oneshot::Sender<(Open, Batch)>,
 }
 
 impl Press {
-    /// Makes a press that compresses `parallel` large batches at a time.
-    pub fn new(parallel: usize) -> Self {
-        Self {
-            places: Semaphore::new(parallel.max(1)),
+    /// Starts `threads` threads in `tasks`. They end when the press is dropped.
+    pub(crate) fn start(tasks: &Tasks, threads: usize) -> io::Result<Self> {
+        let (work, orders) = mpsc::channel::<Order>(threads);
+        let orders = Arc::new(Mutex::new(orders));
+        for number in 0..threads {
+            let orders = Arc::clone(&orders);
+            tasks.spawn_thread(format!("press-{number}"), move || {
+                let mut compressor = Compressor::new(LEVEL);
+                // One thread waits for the next order, with the lock; the others wait for the lock.
+                while let Some(Order { open, done }) = {
+                    let next = lock(&orders).blocking_recv();
+                    next
+                } {
+                    let batch = close(&mut compressor, &open);
+                    // Who does not wait any more has been cancelled, which inputs are not.
+                    let _taken = done.send((open, batch)).is_ok();
+                }
+            })?;
+        }
+        Ok(Self {
+            work,
             idle: Mutex::default(),
-        }
+            emptied: Mutex::default(),
+        })
     }
 
-    /// Compresses a batch; off the runtime's own threads if it is large. Needs a runtime of several threads.
-    pub async fn close(&self, open: Open) -> Batch {
+    /// Compresses a batch.
+    pub(crate) async fn close(&self, open: Open) -> Batch {
         if open.data().len() <= INLINE_BYTES {
-            return self.close_here(&open);
+            let idle = lock(&self.idle).pop();
+            let mut compressor = idle.unwrap_or_else(|| Compressor::new(LEVEL));
+            let batch = close(&mut compressor, &open);
+            lock(&self.idle).push(compressor);
+            return batch;
         }
-        let _place = self
-            .places
-            .acquire()
-            .await
-            .expect("the semaphore is never closed");
-        task::block_in_place(|| self.close_here(&open))
+        let (done, finished) = oneshot::channel();
+        let sent = self.work.send(Order { open, done }).await;
+        assert!(sent.is_ok(), "the threads live as long as the press");
+        let (open, batch) = finished.await.expect("a thread answers every order");
+        self.keep(open);
+        batch
     }
 
-    fn close_here(&self, open: &Open) -> Batch {
-        let idle = self
-            .idle
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .pop();
-        let mut compressor = idle.unwrap_or_else(|| Compressor::new(LEVEL));
-        let body = compressor.compress(open.data());
-        self.idle
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .push(compressor);
-        Batch {
-            body,
-            lines: open.lines() as u32,
-            raw_bytes: open.data().len() as u32,
-            closed: Moment::now(),
-            ticket: None,
+    /// Returns an empty batch that has its memory already, if there is one.
+    pub(crate) fn empty(&self) -> Open {
+        lock(&self.emptied).pop().unwrap_or_default()
+    }
+
+    fn keep(&self, mut open: Open) {
+        let mut emptied = lock(&self.emptied);
+        if emptied.len() < KEPT && open.data().len() <= KEPT_BYTES {
+            open.clear();
+            emptied.push(open);
         }
     }
+}
+
+fn close(compressor: &mut Compressor, open: &Open) -> Batch {
+    Batch {
+        body: compressor.compress(open.data()),
+        lines: open.lines() as u32,
+        raw_bytes: open.data().len() as u32,
+        closed: Moment::now(),
+        ticket: None,
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

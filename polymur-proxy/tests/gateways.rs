@@ -13,12 +13,12 @@ use nix::sys::signal::Signal;
 use shared::testing::{
     pki::{Authority, named},
     process::Program,
-    wire::{free_tcp_port, connect},
+    wire::connect,
 };
 use support::{
     Certificates, Proxy, command,
     gateway::{Action, Gateway, Tls, answer},
-    loopback, wait_for_count,
+    loopback, port, spawn, wait_for_count,
 };
 
 fn ping_then(action: Action) -> impl Fn(&str, usize) -> Action {
@@ -33,7 +33,11 @@ fn with_several_addresses_the_first_that_works_is_used_and_the_first_again_when_
     let first = Gateway::friendly();
     let address = first.address;
     let second = Gateway::friendly();
-    let both = format!("{},http://localhost:{}", first.flag(), second.address.port());
+    let both = format!(
+        "{},http://localhost:{}",
+        first.flag(),
+        second.address.port()
+    );
     let proxy = Proxy::start(&[&both]);
     proxy.send(b"one 1 1\n");
     wait_for_count("lines", 1, || first.taken_lines());
@@ -45,7 +49,9 @@ fn with_several_addresses_the_first_that_works_is_used_and_the_first_again_when_
     shared::testing::eventually("the first gateway to be used again", || {
         proxy.send(b"more 1 1\n");
         sent += 1;
-        wait_for_count("lines", sent, || first.taken_lines() + second.taken_lines() - 1);
+        wait_for_count("lines", sent, || {
+            first.taken_lines() + second.taken_lines() - 1
+        });
         (first.taken_lines() > 0).then_some(())
     });
 }
@@ -56,7 +62,9 @@ fn a_client_certificate_is_shown_to_a_gateway_that_wants_one() {
     let path = |name: &str| certificates.path(name).display().to_string();
     let clients = Authority::new("clients");
     let folder = tempfile::tempdir().unwrap();
-    clients.issue(&named(&["proxy"])).write(folder.path(), "client");
+    clients
+        .issue(&named(&["proxy"]))
+        .write(folder.path(), "client");
     let read = |name: &str| fs::read(certificates.path(name)).unwrap();
     let tls = Tls::build(
         &read("server.pem"),
@@ -66,7 +74,13 @@ fn a_client_certificate_is_shown_to_a_gateway_that_wants_one() {
     );
     let gateway = Gateway::start(Some(tls), ping_then(Action::received()));
     let cert = format!("-cert={}", path("ca.pem"));
-    let own = |end: &str| folder.path().join(format!("client.{end}")).display().to_string();
+    let own = |end: &str| {
+        folder
+            .path()
+            .join(format!("client.{end}"))
+            .display()
+            .to_string()
+    };
     let proxy = Proxy::start(&[
         &gateway.flag(),
         &cert,
@@ -76,7 +90,7 @@ fn a_client_certificate_is_shown_to_a_gateway_that_wants_one() {
     proxy.send(b"a 1 1\n");
     wait_for_count("lines", 1, || gateway.taken_lines());
 
-    let mut without = Program::spawn(command().args([gateway.flag(), cert]));
+    let mut without = spawn(command().args([gateway.flag(), cert]));
     assert_eq!(without.wait().code(), Some(1));
     without.wait_for_line("tls: certificate required");
 }
@@ -161,7 +175,11 @@ fn an_answer_that_comes_before_a_large_body_is_sent_is_read() {
     let mut lines = String::new();
     for i in 0..4_999_u64 {
         let noise: String = (0..200)
-            .map(|j: u64| char::from(33 + (i.wrapping_mul(j * j + 7).wrapping_mul(2_654_435_761) >> 7) as u8 % 90))
+            .map(|j: u64| {
+                char::from(
+                    33 + (i.wrapping_mul(j * j + 7).wrapping_mul(2_654_435_761) >> 7) as u8 % 90,
+                )
+            })
             .collect();
         lines.push_str(&format!("{noise}\n"));
     }
@@ -174,7 +192,7 @@ fn an_answer_that_comes_before_a_large_body_is_sent_is_read() {
 
 #[test]
 fn start_anyway_begins_without_a_gateway_and_delivers_when_it_is_there() {
-    let address = loopback(free_tcp_port());
+    let address = loopback(port());
     let flag = format!("-gateway=http://localhost:{}", address.port());
     let proxy = Proxy::start(&[&flag, "-start-anyway"]);
     proxy.program.wait_for_line("connect: connection refused");
@@ -188,37 +206,44 @@ fn start_anyway_begins_without_a_gateway_and_delivers_when_it_is_there() {
 
 #[test]
 fn http_proxy_is_used_without_cert_as_recorded() {
-    let capture: serde_json::Value = shared::testing::golden::json(support::golden(
-        "tls/http_proxy_env_nocert_proxyside.json",
-    ));
+    let capture: serde_json::Value =
+        shared::testing::golden::json(support::golden("tls/http_proxy_env_nocert_proxyside.json"));
     let proxy_server = Gateway::start(None, |path, _| match path.ends_with("/ping") {
         true => Action::status(200, "via proxy"),
         false => Action::status(200, "via proxy"),
     });
-    let lines = loopback(free_tcp_port());
-    let program = Program::spawn(
+    let lines = loopback(port());
+    let program = spawn(
         command()
             .env("HTTP_PROXY", format!("http://{}", proxy_server.address))
             .args([
                 "-gateway=http://gw.example:23071".to_owned(),
                 "-api-key=test-key".to_owned(),
                 format!("-listen-addr={lines}"),
-                format!("-stat-addr=127.0.0.1:{}", free_tcp_port()),
+                format!("-stat-addr=127.0.0.1:{}", port()),
             ]),
     );
     std::io::Write::write_all(&mut connect(lines), b"some.test.data 1337 1469802654\n").unwrap();
     program.wait_for_line("[gateway] via proxy");
     let length = |head: &str| {
-        let lines = head.split("\r\n").filter(|line| !line.starts_with("Content-Length"));
+        let lines = head
+            .split("\r\n")
+            .filter(|line| !line.starts_with("Content-Length"));
         lines.collect::<Vec<_>>().join("\n")
     };
     let requests = proxy_server.requests();
     let recorded = capture["requests"].as_array().unwrap();
     assert_eq!(requests.len(), recorded.len());
     for (request, recorded) in requests.iter().zip(recorded) {
-        assert_eq!(length(&request.head), length(recorded["head"].as_str().unwrap()));
+        assert_eq!(
+            length(&request.head),
+            length(recorded["head"].as_str().unwrap())
+        );
     }
-    assert_eq!(requests[1].text().unwrap(), b"some.test.data 1337 1469802654\n");
+    assert_eq!(
+        requests[1].text().unwrap(),
+        b"some.test.data 1337 1469802654\n"
+    );
 }
 
 #[test]
@@ -226,7 +251,7 @@ fn a_tls_handshake_that_is_never_answered_has_a_limit() {
     let certificates = Certificates::new();
     let listener = std::net::TcpListener::bind(loopback(0)).unwrap();
     let port = listener.local_addr().unwrap().port();
-    let mut program = Program::spawn(command().args([
+    let mut program = spawn(command().args([
         format!("-gateway=https://localhost:{port}"),
         format!("-cert={}", certificates.path("ca.pem").display()),
     ]));

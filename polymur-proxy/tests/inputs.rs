@@ -15,8 +15,8 @@ use std::{
 };
 
 use rustls::{ClientConnection, RootCertStore, StreamOwned, pki_types::pem::PemObject as _};
-use shared::testing::wire::{connect, free_tcp_port, free_udp_port};
-use support::{Certificates, Proxy, gateway::Gateway, loopback, numbered, wait_for_count};
+use shared::testing::wire::{connect, free_udp_port};
+use support::{Certificates, Proxy, gateway::Gateway, loopback, numbered, port, wait_for_count};
 
 #[test]
 fn datagrams_hold_lines_and_the_last_needs_no_line_feed() {
@@ -36,13 +36,19 @@ fn datagrams_hold_lines_and_the_last_needs_no_line_feed() {
 #[test]
 fn pickled_datapoints_become_lines_and_hostile_pickles_are_refused() {
     let gateway = Gateway::friendly();
-    let pickle = loopback(free_tcp_port());
+    let pickle = loopback(port());
     let mut proxy = Proxy::start(&[&gateway.flag(), &format!("-pickle-addr={pickle}")]);
     let frame = |pickle: &[u8]| [&(pickle.len() as u32).to_be_bytes(), pickle].concat();
     // pickle.dumps([("a.b", (1500000000, 1.5)), ("c", (1500000001, 7))], 2)
     let good = b"\x80\x02]q\x00(X\x03\x00\x00\x00a.bq\x01J\x00/hYG?\xf8\x00\x00\x00\x00\x00\x00\x86q\x02\x86q\x03X\x01\x00\x00\x00cq\x04J\x01/hYK\x07\x86q\x05\x86q\x06e.";
     let mut stream = connect(pickle);
-    let bytes = [frame(good), frame(b"cos\nsystem\n(S'id'\ntR."), frame(b"](K\x01e."), frame(good)].concat();
+    let bytes = [
+        frame(good),
+        frame(b"cos\nsystem\n(S'id'\ntR."),
+        frame(b"](K\x01e."),
+        frame(good),
+    ]
+    .concat();
     // In pieces that respect no frame.
     for piece in bytes.chunks(7) {
         stream.write_all(piece).unwrap();
@@ -53,7 +59,9 @@ fn pickled_datapoints_become_lines_and_hostile_pickles_are_refused() {
     assert_eq!(proxy.metric("lines_dropped_total{reason=\"invalid\"}"), 1);
     let mut endless = connect(pickle);
     endless.write_all(&u32::MAX.to_be_bytes()).unwrap();
-    wait_for_count("refused frames", 2, || proxy.metric("pickle_frames_refused_total"));
+    wait_for_count("refused frames", 2, || {
+        proxy.metric("pickle_frames_refused_total")
+    });
     let (_, summary) = proxy.finish();
     assert_eq!((summary.taken, summary.sent, summary.dropped), (5, 4, 1));
     let twice = b"a.b 1.5 1500000000\nc 7 1500000001\n".repeat(2);
@@ -131,7 +139,9 @@ fn a_line_that_is_too_long_costs_neither_its_connection_nor_memory() {
     drop(stream);
     wait_for_count("lines", 2, || gateway.taken_lines());
     assert_eq!(proxy.metric("lines_dropped_total{reason=\"oversize\"}"), 1);
-    proxy.program.wait_for_line("skipped a line of more than 65536 bytes");
+    proxy
+        .program
+        .wait_for_line("skipped a line of more than 65536 bytes");
     let (_, summary) = proxy.finish();
     assert_eq!((summary.taken, summary.sent, summary.dropped), (3, 2, 1));
 }

@@ -16,16 +16,18 @@ use std::{
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use shared::testing::{
-    PATIENCE, eventually, golden as load,
-    process::Program,
-    wire::{connect, free_tcp_port},
+use shared::testing::{PATIENCE, eventually, golden as load, process::Program, wire::connect};
+use support::{
+    BINARY, Proxy, command, fetch, gateway::Gateway, golden, loopback, numbered, open,
+    wait_for_count,
 };
-use support::{BINARY, Proxy, command, fetch, gateway::Gateway, golden, loopback, numbered, open, wait_for_count};
 
 /// Log lines without their time.
 fn texts(lines: &[String]) -> BTreeSet<String> {
-    lines.iter().map(|line| line.get(20..).unwrap_or_default().to_owned()).collect()
+    lines
+        .iter()
+        .map(|line| line.get(20..).unwrap_or_default().to_owned())
+        .collect()
 }
 
 #[test]
@@ -36,33 +38,56 @@ fn every_recorded_command_line_is_read_as_recorded() {
     let (mut replayed, mut wrong) = (0, Vec::new());
     for result in recorded["results"].as_array().unwrap() {
         replayed += 1;
-        let [listen, stat] = [free_tcp_port().to_string(), free_tcp_port().to_string()];
+        let [listen, stat] = [port().to_string(), port().to_string()];
         let here = |text: &str| {
-            text.replace("23201", &listen).replace("23202", &stat).replace("60303", &busy_port)
+            text.replace("23201", &listen)
+                .replace("23202", &stat)
+                .replace("60303", &busy_port)
         };
-        let words: Vec<String> = result["argv"].as_array().unwrap().iter().map(|word| here(word.as_str().unwrap())).collect();
+        let words: Vec<String> = result["argv"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|word| here(word.as_str().unwrap()))
+            .collect();
         let mut started = command();
         for (name, value) in result["env"].as_object().unwrap() {
             started.env(name, here(value.as_str().unwrap()));
         }
-        let mut program = Program::spawn(started.args(&words));
+        let mut program = spawn(started.args(&words));
         let status = result["exit_status"].as_i64().unwrap();
-        let stderr: Vec<String> = result["stderr"].as_array().unwrap().iter().map(|line| here(line.as_str().unwrap())).collect();
+        let stderr: Vec<String> = result["stderr"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|line| here(line.as_str().unwrap()))
+            .collect();
         if stderr.iter().any(|line| line.ends_with("Shutting down")) {
             program.wait_for_line("Runstats started");
             // Signals are taken over once everything is bound.
             eventually("the signal to be taken", || {
                 program.signal(Signal::SIGHUP);
-                program.stderr().iter().any(|line| line.contains("read again")).then_some(())
+                program
+                    .stderr()
+                    .iter()
+                    .any(|line| line.contains("read again"))
+                    .then_some(())
             });
             program.signal(Signal::SIGINT);
         }
         let got = program.wait();
         if got.code().map(i64::from) != Some(status) {
-            wrong.push(format!("{words:?}: expected {status}, got {got}: {:#?}", program.stderr()));
+            wrong.push(format!(
+                "{words:?}: expected {status}, got {got}: {:#?}",
+                program.stderr()
+            ));
             continue;
         }
-        if status == 2 || words.iter().any(|word| word.starts_with("-h") || word == "--help") {
+        if status == 2
+            || words
+                .iter()
+                .any(|word| word.starts_with("-h") || word == "--help")
+        {
             wrong.extend(compare_usage(&words, &stderr, &program.stderr()));
         } else {
             let (expected, mut got) = (texts(&stderr), texts(&program.stderr()));
@@ -97,8 +122,8 @@ fn compare_usage(words: &[String], expected: &[String], got: &[String]) -> Vec<S
 fn runstats_replies_are_as_recorded() {
     let recorded: Value = load::json(golden("runstats/replies.json"));
     let gateway = Gateway::friendly();
-    let [lines, stat] = [loopback(free_tcp_port()), loopback(free_tcp_port())];
-    let _proxy = Program::spawn(command().env("TZ", "America/New_York").args([
+    let [lines, stat] = [loopback(port()), loopback(port())];
+    let _proxy = spawn(command().env("TZ", "America/New_York").args([
         gateway.flag(),
         format!("-listen-addr={lines}"),
         format!("-stat-addr={stat}"),
@@ -107,8 +132,15 @@ fn runstats_replies_are_as_recorded() {
         let value: Value = serde_json::from_slice(reply).ok()?;
         let names = value["runtime-meminfo"].as_object()?.keys().cloned();
         let start = value["service"]["start-time"].as_str()?;
-        assert!(start.len() == 25 && (start.ends_with("-05:00") || start.ends_with("-04:00")), "{start}");
-        Some(names.chain(value["service"].as_object()?.keys().cloned()).collect())
+        assert!(
+            start.len() == 25 && (start.ends_with("-05:00") || start.ends_with("-04:00")),
+            "{start}"
+        );
+        Some(
+            names
+                .chain(value["service"].as_object()?.keys().cloned())
+                .collect(),
+        )
     };
     let mut replayed = 0;
     for reply in recorded["replies"].as_array().unwrap() {
@@ -166,7 +198,12 @@ fn runstats_replies_are_as_recorded() {
 
 #[test]
 fn console_out_prints_every_batch_and_looks_at_no_gateway() {
-    for case in ["two_partial_batches", "full_batch_then_more", "empty_first", "ignores_gateway"] {
+    for case in [
+        "two_partial_batches",
+        "full_batch_then_more",
+        "empty_first",
+        "ignores_gateway",
+    ] {
         let recorded: Value = load::json(golden(&format!("console/{case}.json")));
         let mut words = vec!["-console-out"];
         if case == "ignores_gateway" {
@@ -188,10 +225,22 @@ fn console_out_prints_every_batch_and_looks_at_no_gateway() {
             sent.extend(all);
         }
         // Row 14: the original stops printing after the first short batch.
-        let expected: BTreeSet<String> = String::from_utf8(sent).unwrap().lines().map(str::to_owned).collect();
+        let expected: BTreeSet<String> = String::from_utf8(sent)
+            .unwrap()
+            .lines()
+            .map(str::to_owned)
+            .collect();
         let printed = || proxy.program.stdout().into_iter().collect::<BTreeSet<_>>();
-        eventually(&format!("{case}: all lines"), || (printed() == expected).then_some(()));
-        let first: Vec<&str> = recorded["stdout"].as_array().unwrap().iter().filter_map(Value::as_str).take(5).collect();
+        eventually(&format!("{case}: all lines"), || {
+            (printed() == expected).then_some(())
+        });
+        let first: Vec<&str> = recorded["stdout"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(Value::as_str)
+            .take(5)
+            .collect();
         for line in first {
             assert!(expected.contains(line), "{case}: {line}");
         }
@@ -210,12 +259,19 @@ fn own_metrics_have_the_recorded_names() {
                 let words: Vec<&str> = line.split(' ').collect();
                 assert_eq!(words.len(), 3, "{line}");
                 let (_, name) = words[0].split_once(".polymur.").unwrap();
-                assert!(words[1].parse::<f64>().is_ok() && words[2].parse::<u64>().is_ok(), "{line}");
+                assert!(
+                    words[1].parse::<f64>().is_ok() && words[2].parse::<u64>().is_ok(),
+                    "{line}"
+                );
                 name.to_owned()
             })
             .collect()
     };
-    let batch = gateway.requests().into_iter().find(|request| request.path() == "/ingest").unwrap();
+    let batch = gateway
+        .requests()
+        .into_iter()
+        .find(|request| request.path() == "/ingest")
+        .unwrap();
     let got = names(&String::from_utf8(batch.text().unwrap()).unwrap());
     let member = &recorded["requests"][2]["gzip_members"][0]["decoded"];
     assert_eq!(got, names(member["text"].as_str().unwrap()));
@@ -228,7 +284,10 @@ fn the_rate_is_logged_every_five_seconds_in_which_lines_came() {
     let proxy = Proxy::start(&[&gateway.flag()]);
     proxy.send(b"a 1 1\n\nb 2 2\n");
     let line = proxy.program.wait_for_line("Last ");
-    assert!(line.contains("s: Received 3 data points | Avg: 0."), "{line}");
+    assert!(
+        line.contains("s: Received 3 data points | Avg: 0."),
+        "{line}"
+    );
     assert!(line.ends_with("/sec."), "{line}");
 }
 
@@ -241,7 +300,10 @@ fn metrics_and_health_are_served_on_metrics_addr() {
     assert_eq!(proxy.metric("batches_sent_total"), 2);
     assert!(proxy.metric("raw_bytes_sent_total") > 4 * proxy.metric("gzip_bytes_sent_total"));
     assert_eq!(proxy.metric("queue_batches"), 0);
-    let up = format!("gateway_up{{gateway=\"http://localhost:{}\"}}", gateway.address.port());
+    let up = format!(
+        "gateway_up{{gateway=\"http://localhost:{}\"}}",
+        gateway.address.port()
+    );
     assert_eq!(proxy.metric(&up), 1);
     assert!(fetch(proxy.metrics, "/healthz").ends_with("\r\n\r\nok\n"));
 }
@@ -249,7 +311,7 @@ fn metrics_and_health_are_served_on_metrics_addr() {
 #[test]
 fn a_key_that_the_gateway_does_not_know_ends_it_with_the_gateways_words() {
     let gateway = Gateway::start(None, |_, _| support::gateway::Action::Real("123"));
-    let mut program = Program::spawn(command().args([gateway.flag(), "-api-key=wrong".to_owned()]));
+    let mut program = spawn(command().args([gateway.flag(), "-api-key=wrong".to_owned()]));
     let began = std::time::Instant::now();
     assert_eq!(program.wait().code(), Some(1));
     assert!(began.elapsed() < PATIENCE);

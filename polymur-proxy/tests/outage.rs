@@ -35,7 +35,10 @@ fn tally(text: &[u8]) -> HashMap<u64, u32> {
     let mut seen = HashMap::new();
     for line in String::from_utf8(text.to_vec()).unwrap().lines() {
         let number = line.split(' ').nth(1).unwrap().parse().unwrap();
-        assert_eq!(line, format!("m.{number} {number} {}", 1_500_000_000 + number));
+        assert_eq!(
+            line,
+            format!("m.{number} {number} {}", 1_500_000_000 + number)
+        );
         *seen.entry(number).or_default() += 1;
     }
     seen
@@ -112,7 +115,8 @@ fn a_million_lines_survive_a_gateway_that_fails_in_every_way() {
     let began = Instant::now();
     let senders = send_numbered(&proxy);
     let mut arrived = Vec::new();
-    let retries = |reason: &str| proxy.metric(&format!("batch_retries_total{{reason=\"{reason}\"}}"));
+    let retries =
+        |reason: &str| proxy.metric(&format!("batch_retries_total{{reason=\"{reason}\"}}"));
 
     // Nobody listens.
     arrived.extend(gateway.taken());
@@ -122,7 +126,9 @@ fn a_million_lines_survive_a_gateway_that_fails_in_every_way() {
     for (place, (what, counter)) in FAILURES.into_iter().enumerate() {
         let before = retries(counter);
         mode.store(place, Relaxed);
-        wait_for_count(&format!("failures: {what}"), before + 4, || retries(counter));
+        wait_for_count(&format!("failures: {what}"), before + 4, || {
+            retries(counter)
+        });
         // And back, so that lines flow in between.
         let taken = gateway.taken_lines();
         mode.store(healthy, Relaxed);
@@ -135,7 +141,10 @@ fn a_million_lines_survive_a_gateway_that_fails_in_every_way() {
     let peak = peak_memory_mib(&proxy);
     let (status, summary) = proxy.finish();
     assert!(status.success());
-    assert_eq!((summary.taken, summary.sent, summary.dropped), (LINES, LINES, 0));
+    assert_eq!(
+        (summary.taken, summary.sent, summary.dropped),
+        (LINES, LINES, 0)
+    );
 
     arrived.extend(gateway.taken());
     let seen = tally(&arrived);
@@ -170,7 +179,9 @@ fn what_is_in_the_spool_survives_a_kill() {
     });
     let accepted = 200_000;
     proxy.send(&numbered(1_001..accepted));
-    wait_for_count("lines accepted", accepted, || proxy.metric("lines_received_total"));
+    wait_for_count("lines accepted", accepted, || {
+        proxy.metric("lines_received_total")
+    });
     let synced = wait_for_count("lines fsynced", accepted - 1_001, || {
         proxy.metric("spool_synced_lines_total")
     });
@@ -184,7 +195,10 @@ fn what_is_in_the_spool_survives_a_kill() {
     wait_for_count("lines replayed", synced, || gateway.taken_lines());
     let (status, summary) = proxy.finish();
     assert!(status.success());
-    assert_eq!((summary.sent, summary.dropped, summary.spooled), (synced, 0, 0));
+    assert_eq!(
+        (summary.sent, summary.dropped, summary.spooled),
+        (synced, 0, 0)
+    );
     let replayed = gateway.taken();
     let first = tally(&replayed);
     let order: Vec<u64> = String::from_utf8(replayed)
@@ -220,7 +234,10 @@ fn sigterm_while_the_gateway_is_away_leaves_everything_in_the_spool() {
     wait_for_count("lines", 50_000, || proxy.metric("lines_received_total"));
     let (status, summary) = proxy.finish();
     assert!(status.success(), "{:#?}", proxy.program.stderr());
-    assert_eq!((summary.taken, summary.dropped, summary.spooled), (50_000, 0, 50_000));
+    assert_eq!(
+        (summary.taken, summary.dropped, summary.spooled),
+        (50_000, 0, 50_000)
+    );
 
     let gateway = Gateway::start_at(address, None, |path, _| match path {
         "/ping" => Action::status(200, "key is valid\n"),
@@ -229,7 +246,10 @@ fn sigterm_while_the_gateway_is_away_leaves_everything_in_the_spool() {
     let mut proxy = Proxy::start(&words);
     wait_for_count("lines", 50_000, || gateway.taken_lines());
     let (_, summary) = proxy.finish();
-    assert_eq!((summary.taken, summary.sent, summary.spooled), (50_000, 50_000, 0));
+    assert_eq!(
+        (summary.taken, summary.sent, summary.spooled),
+        (50_000, 50_000, 0)
+    );
     assert_eq!(tally(&gateway.taken()).len(), 50_000);
     let left = fs::read_dir(folder.path()).unwrap().count();
     assert_eq!(left, 1, "only the lock is left");
@@ -253,7 +273,9 @@ fn a_full_queue_pushes_the_oldest_out_with_on_full_drop_oldest() {
     let dropped = || proxy.metric("lines_dropped_total{reason=\"queue_full\"}");
     eventually("the oldest to go", || (dropped() >= 35_000).then_some(()));
     assert_eq!(proxy.metric("queue_batches"), 2);
-    proxy.program.wait_for_line("Incoming queue capacity 2 reached");
+    proxy
+        .program
+        .wait_for_line("Incoming queue capacity 2 reached");
 }
 
 #[test]
@@ -264,12 +286,17 @@ fn a_full_queue_makes_senders_wait_by_default() {
     });
     let proxy = Proxy::start(&[&gateway.flag(), "-queue-cap=2", "-workers=1"]);
     let mut stream = connect(proxy.lines);
-    stream.set_write_timeout(Some(Duration::from_secs(2))).unwrap();
+    stream
+        .set_write_timeout(Some(Duration::from_secs(2)))
+        .unwrap();
     let block = numbered(0..10_000);
     let mut blocks = 0;
     while stream.write_all(&block).is_ok() {
         blocks += 1;
         assert!(blocks < 1_000, "nothing held the sender back");
     }
-    assert_eq!(proxy.metric("lines_dropped_total{reason=\"queue_full\"}"), 0);
+    assert_eq!(
+        proxy.metric("lines_dropped_total{reason=\"queue_full\"}"),
+        0
+    );
 }

@@ -103,7 +103,9 @@ fn the_end_comes_in_bounded_time_when_the_gateway_hangs() {
     assert!(status.success());
     assert_eq!((summary.taken, summary.sent), (20_000, 0));
     assert_eq!(summary.dropped, 20_000);
-    proxy.program.wait_for_line("gave up delivering lines=20000");
+    proxy
+        .program
+        .wait_for_line("gave up delivering lines=20000");
 }
 
 #[test]
@@ -111,7 +113,9 @@ fn sighup_does_not_end_it() {
     let gateway = Gateway::friendly();
     let proxy = Proxy::start(&[&gateway.flag()]);
     proxy.program.signal(Signal::SIGHUP);
-    proxy.program.wait_for_line("key and certificates read again");
+    proxy
+        .program
+        .wait_for_line("key and certificates read again");
     for ignored in [Signal::SIGUSR1, Signal::SIGPIPE] {
         proxy.program.signal(ignored);
     }

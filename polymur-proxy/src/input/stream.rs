@@ -156,6 +156,10 @@ impl Connection {
         if tally.taken > 0 {
             self.context.intake.tell_if_full();
         }
+        // Who fills batches goes on with the memory of another.
+        if !full.is_empty() && self.own.open.is_empty() {
+            self.own.open = self.context.intake.empty();
+        }
         self.submit(full).await;
         Ok(length)
     }

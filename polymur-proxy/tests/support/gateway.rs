@@ -256,7 +256,9 @@ impl Gateway {
         let batches = requests
             .iter()
             .filter(|request| request.taken && request.path().ends_with("/ingest"));
-        batches.flat_map(|request| request.text().unwrap()).collect()
+        batches
+            .flat_map(|request| request.text().unwrap())
+            .collect()
     }
 
     /// How many lines have been taken.
@@ -366,12 +368,19 @@ fn serve(mut stream: impl Read + Write, connection: usize, inner: &Inner) -> End
         });
         match action {
             Action::Answer(bytes) => {
-                if stream.write_all(&bytes).and_then(|()| stream.flush()).is_err() {
+                if stream
+                    .write_all(&bytes)
+                    .and_then(|()| stream.flush())
+                    .is_err()
+                {
                     return End::Close;
                 }
             }
             Action::AnswerAndClose(bytes) | Action::Early(bytes) => {
-                let _sent = stream.write_all(&bytes).and_then(|()| stream.flush()).is_ok();
+                let _sent = stream
+                    .write_all(&bytes)
+                    .and_then(|()| stream.flush())
+                    .is_ok();
                 return End::Close;
             }
             Action::Close => return End::Close,

@@ -11,9 +11,13 @@ pub(crate) mod gateway;
 use std::{
     fs,
     io::{Read as _, Write as _},
-    net::{Ipv4Addr, SocketAddr, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU16, Ordering::Relaxed},
+    },
 };
 
 use nix::sys::signal::Signal;
@@ -21,7 +25,7 @@ use shared::testing::{
     PATIENCE, eventually,
     pki::{Authority, Issued, named, rcgen},
     process::Program,
-    wire::{connect, free_tcp_port},
+    wire::connect,
 };
 use tempfile::TempDir;
 
@@ -49,7 +53,7 @@ impl Proxy {
     /// Starts the binary and does not wait.
     #[track_caller]
     pub(crate) fn begin(words: &[&str]) -> Self {
-        let [lines, stat, metrics] = std::array::from_fn(|_| loopback(free_tcp_port()));
+        let [lines, stat, metrics] = std::array::from_fn(|_| loopback(port()));
         let mut command = command();
         command.args(words).args([
             format!("-listen-addr={lines}"),
@@ -57,7 +61,7 @@ impl Proxy {
             format!("-metrics-addr={metrics}"),
         ]);
         Self {
-            program: Program::spawn(&mut command),
+            program: spawn(&mut command),
             lines,
             stat,
             metrics,
@@ -140,6 +144,31 @@ pub(crate) fn fetch(address: SocketAddr, path: &str) -> String {
     answer
 }
 
+/// Held while a process is started: until it runs, it has copies of all sockets of this one, and keeps their ports busy.
+static SPAWNING: Mutex<()> = Mutex::new(());
+
+/// Starts a process.
+#[track_caller]
+pub(crate) fn spawn(command: &mut Command) -> Program {
+    let _turn = SPAWNING.lock().unwrap_or_else(PoisonError::into_inner);
+    Program::spawn(command)
+}
+
+/// Returns a free TCP port of loopback that no outgoing connection can take meanwhile, as those of the system's own choice can.
+#[track_caller]
+pub(crate) fn port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let _turn = SPAWNING.lock().unwrap_or_else(PoisonError::into_inner);
+    eventually("a free port", || {
+        // Processes begin at different places: test files may run side by side.
+        let start = std::process::id() % 150 * 130;
+        let candidate = 12_000 + (start as u16 + NEXT.fetch_add(1, Relaxed)) % 20_000;
+        TcpListener::bind(loopback(candidate))
+            .ok()
+            .map(|_free| candidate)
+    })
+}
+
 pub(crate) fn loopback(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
 }
@@ -193,10 +222,7 @@ impl Certificates {
         let text = |name: &str, text: String| fs::write(folder.path().join(name), text).unwrap();
         text("ca.pem", ca.pem());
         text("two.pem", self_leaf.certificate + &ca.pem());
-        text(
-            "garbage_then_ca.pem",
-            format!("some text\n{}", ca.pem()),
-        );
+        text("garbage_then_ca.pem", format!("some text\n{}", ca.pem()));
         text("key_then_ca.pem", server.key + &ca.pem());
         text("notpem.pem", "plain text\n".to_owned());
         Self { folder }
