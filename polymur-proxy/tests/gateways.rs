@@ -12,7 +12,6 @@ use std::{fs, time::Duration};
 use nix::sys::signal::Signal;
 use shared::testing::{
     pki::{Authority, named},
-    process::Program,
     wire::connect,
 };
 use support::{

@@ -16,9 +16,9 @@ use std::{
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use shared::testing::{PATIENCE, eventually, golden as load, process::Program, wire::connect};
+use shared::testing::{PATIENCE, eventually, golden as load, wire::connect};
 use support::{
-    BINARY, Proxy, command, fetch, gateway::Gateway, golden, loopback, numbered, open,
+    BINARY, Proxy, command, fetch, gateway::Gateway, golden, loopback, numbered, open, port, spawn,
     wait_for_count,
 };
 
