@@ -29,6 +29,8 @@ use support::{
 
 const LINES: u64 = 1_000_000;
 const SENDERS: u64 = 4;
+/// Nobody listens, and the failures below, each with its share of the lines.
+const PHASES: u64 = 1 + FAILURES.len() as u64;
 
 /// How often each numbered line has arrived.
 fn tally(text: &[u8]) -> HashMap<u64, u32> {
@@ -51,18 +53,17 @@ fn peak_memory_mib(proxy: &Proxy) -> u64 {
     kibibytes.parse::<u64>().unwrap() / 1_024
 }
 
-/// Sends the numbered lines over some connections, in the background.
-fn send_numbered(proxy: &Proxy) -> Vec<thread::JoinHandle<()>> {
+/// Sends the lines of one of the phases over some connections, in the background.
+fn send_phase(proxy: &Proxy, phase: u64) -> Vec<thread::JoinHandle<()>> {
     let address = proxy.lines;
+    let parts = PHASES * SENDERS;
     let senders = (0..SENDERS).map(|sender| {
         thread::spawn(move || {
+            let part = phase * SENDERS + sender;
+            let numbers = LINES * part / parts..LINES * (part + 1) / parts;
             let mut stream = connect(address);
-            let share = LINES / SENDERS;
-            for start in (sender * share..(sender + 1) * share).step_by(10_000) {
-                stream.write_all(&numbered(start..start + 10_000)).unwrap();
-                // So that every kind of failure meets lines on their way.
-                thread::sleep(Duration::from_millis(20));
-            }
+            // The proxy may make it wait.
+            stream.write_all(&numbered(numbers)).unwrap();
         })
     });
     senders.collect()
@@ -103,7 +104,7 @@ fn a_million_lines_survive_a_gateway_that_fails_in_every_way() {
             _ => action(mode.load(Relaxed)),
         }
     };
-    let mut gateway = Gateway::start(None, script(&mode));
+    let gateway = Gateway::start(None, script(&mode));
     let address = gateway.address;
     let mut proxy = Proxy::start(&[
         &gateway.flag(),
@@ -113,19 +114,18 @@ fn a_million_lines_survive_a_gateway_that_fails_in_every_way() {
         "-drain-timeout=60s",
     ]);
     let began = Instant::now();
-    let senders = send_numbered(&proxy);
-    let mut arrived = Vec::new();
     let retries =
         |reason: &str| proxy.metric(&format!("batch_retries_total{{reason=\"{reason}\"}}"));
 
     // Nobody listens.
-    arrived.extend(gateway.taken());
     drop(gateway);
+    let mut senders = send_phase(&proxy, 0);
     wait_for_count("refused connections", 5, || retries("connect"));
-    gateway = Gateway::start_at(address, None, script(&mode));
+    let gateway = Gateway::start_at(address, None, script(&mode));
     for (place, (what, counter)) in FAILURES.into_iter().enumerate() {
         let before = retries(counter);
         mode.store(place, Relaxed);
+        senders.extend(send_phase(&proxy, place as u64 + 1));
         wait_for_count(&format!("failures: {what}"), before + 4, || {
             retries(counter)
         });
@@ -146,8 +146,7 @@ fn a_million_lines_survive_a_gateway_that_fails_in_every_way() {
         (LINES, LINES, 0)
     );
 
-    arrived.extend(gateway.taken());
-    let seen = tally(&arrived);
+    let seen = tally(&gateway.taken());
     let twice = seen.values().filter(|times| **times > 1).count();
     println!(
         "{LINES} lines sent, {} arrived, {twice} more than once, peak memory {peak} MiB, {:.1} s",

@@ -206,10 +206,7 @@ fn unread(ends: &str, reason: AnswerError) -> Broken {
     match reason {
         // Go reads the body after the request is done, and names no URL then.
         AnswerError::BodyCut => Broken::Whole(Failure::new(kind, "unexpected EOF")),
-        AnswerError::Broken(reason) => {
-            let text = format!("read tcp {ends}: read: {}", system_text(&reason));
-            Broken::Post(Failure::new(kind, text))
-        }
+        AnswerError::Broken(reason) => Broken::Post(Failure::broken_read(ends, &reason)),
         other => Broken::Post(Failure::new(kind, other.to_string())),
     }
 }

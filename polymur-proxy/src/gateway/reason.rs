@@ -63,6 +63,18 @@ impl Failure {
         Self::new(RetryReason::Tls, text)
     }
 
+    /// A connection broke while the answer was read. With TLS 1.3 a gateway that wants another certificate says so only here.
+    pub(crate) fn broken_read(ends: &str, reason: &io::Error) -> Self {
+        let inner = reason.get_ref();
+        let text = match inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            Some(rustls::Error::AlertReceived(alert)) => {
+                format!("remote error: tls: {}", alert_text(*alert))
+            }
+            _ => format!("read tcp {ends}: read: {}", system_text(reason)),
+        };
+        Self::new(RetryReason::Closed, text)
+    }
+
     /// `-http-timeout` is over.
     pub(crate) fn timeout() -> Self {
         Self::new(
