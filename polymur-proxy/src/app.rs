@@ -217,7 +217,15 @@ impl App {
             ending: ending.clone(),
         };
         let rate = report::log_rate(&emitters, Arc::clone(&counters), sources.gateways.clone());
-        let addresses = bind(&config, &context, &listen_tls, &admin, started, sources).await?;
+        let addresses = bind(
+            &config,
+            &context,
+            listen_tls.clone(),
+            &admin,
+            started,
+            sources,
+        )
+        .await?;
         if let Some(every) = config.metrics_flush {
             report::send_metrics(&emitters, every, intake, rate);
         }
@@ -242,7 +250,7 @@ impl App {
 async fn bind(
     config: &Config,
     context: &Context,
-    listen_tls: &Option<Arc<server::Server>>,
+    listen_tls: Option<Arc<server::Server>>,
     admin: &Tasks,
     started: Started,
     sources: Sources,
@@ -281,7 +289,7 @@ async fn bind(
         metrics: metrics.as_ref().map(|(_, address)| *address),
     };
     runstats::serve(admin, stat_listener, started);
-    input::stream::serve(context, lines, listen_tls.clone());
+    input::stream::serve(context, lines, listen_tls);
     input::shared_batch::keep_flushing(context);
     if let Some((listener, _)) = pickle {
         input::pickle::serve(context, listener);

@@ -91,11 +91,7 @@ impl Press {
             let orders = Arc::clone(&orders);
             tasks.spawn_thread(format!("press-{number}"), move || {
                 let mut compressor = Compressor::new(LEVEL);
-                // One thread waits for the next order, with the lock; the others wait for the lock.
-                while let Some(Order { open, done }) = {
-                    let next = lock(&orders).blocking_recv();
-                    next
-                } {
+                while let Some(Order { open, done }) = next_order(&orders) {
                     let batch = close(&mut compressor, &open);
                     // Who does not wait any more has been cancelled, which inputs are not.
                     let _taken = done.send((open, batch)).is_ok();
@@ -138,6 +134,11 @@ impl Press {
             emptied.push(open);
         }
     }
+}
+
+/// One thread waits for the next order, with the lock; the others wait for the lock, which is free while they work.
+fn next_order(orders: &Mutex<mpsc::Receiver<Order>>) -> Option<Order> {
+    lock(orders).blocking_recv()
 }
 
 fn close(compressor: &mut Compressor, open: &Open) -> Batch {

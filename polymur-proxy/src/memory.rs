@@ -4,7 +4,7 @@
 use std::fs;
 
 /// The names, sorted, and what each means here.
-const NAMES: [(&str, fn(&Kernel) -> u64); 25] = [
+const NAMES: [(&str, Meaning); 25] = [
     ("Alloc", |kernel| kernel.resident),
     ("BuckHashSys", zero),
     ("Frees", zero),
@@ -31,6 +31,8 @@ const NAMES: [(&str, fn(&Kernel) -> u64); 25] = [
     ("Sys", |kernel| kernel.peak),
     ("TotalAlloc", |kernel| kernel.peak),
 ];
+
+type Meaning = fn(&Kernel) -> u64;
 
 /// What the kernel says of this process, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -287,9 +287,11 @@ fn script(case: &str, requests: &[Value]) -> Vec<(String, Action)> {
                 .map(|(name, value)| (name.clone(), value.as_str().unwrap().to_owned()))
                 .collect();
             let body = response["body"].as_str().unwrap();
-            let body: Vec<u8> = match headers.iter().any(|(name, _)| name == "Content-Encoding") {
-                true => body.chars().map(|c| c as u8).collect(),
-                false => body.as_bytes().to_vec(),
+            let encoded = headers.iter().any(|(name, _)| name == "Content-Encoding");
+            let body: Vec<u8> = if encoded {
+                body.chars().map(|c| c as u8).collect()
+            } else {
+                body.as_bytes().to_vec()
             };
             (
                 answer(response["status"].as_u64().unwrap() as u16, &headers, &body),
@@ -388,7 +390,9 @@ fn normal_word(word: &str) -> String {
         let (before, found) = rest.split_at(at);
         out.push_str(before);
         out.push('A');
-        rest = found["127.0.0.1:".len()..].trim_start_matches(|c: char| c.is_ascii_digit());
+        rest = found
+            .trim_start_matches("127.0.0.1:")
+            .trim_start_matches(|c: char| c.is_ascii_digit());
     }
     out.push_str(rest);
     match out.split_once("localhost:") {
@@ -652,10 +656,8 @@ impl<'a> Replay<'a> {
                     log.retain(|line| !not.contains(&line.as_str()));
                     log.extend(but.iter().map(|line| (*line).to_owned()));
                 }
-                Again => {
-                    if !self.words.iter().any(|word| word == "-verbose=false") {
-                        log.insert("[worker #N] D [gateway] Batch Received".to_owned());
-                    }
+                Again if !self.words.iter().any(|word| word == "-verbose=false") => {
+                    log.insert("[worker #N] D [gateway] Batch Received".to_owned());
                 }
                 TooLong => {
                     log.retain(|line| !line.contains("sending batch ("));
@@ -663,7 +665,6 @@ impl<'a> Replay<'a> {
                     log.insert(format!("[worker #N] sending batch ({lines} data points)"));
                 }
                 Exit(2) => log.clear(),
-                SameMethod if self.case == "startup/ping_redirect_loop" => {}
                 _ => {}
             }
         }
@@ -755,9 +756,8 @@ impl<'a> Replay<'a> {
             }
             program.signal(Signal::SIGINT);
         }
-        let ended = || program.exited();
-        let mut ended = ended;
-        shared::testing::eventually(&format!("{}: the end", self.case), || ended());
+        let the_end = format!("{}: the end", self.case);
+        shared::testing::eventually(&the_end, || program.exited());
         let status = program.wait();
         drop(silent);
 
@@ -795,10 +795,9 @@ impl<'a> Replay<'a> {
         if again && expected.len() == got.len() {
             // Which of them meets which failure depends on when it is sent again.
             let distinct = |batches: &[Vec<u8>]| batches.iter().cloned().collect::<BTreeSet<_>>();
-            return match distinct(expected) == distinct(got) {
-                true => Vec::new(),
-                false => vec!["other batches than expected".to_owned()],
-            };
+            let same = distinct(expected) == distinct(got);
+            let wrong = (!same).then(|| "other batches than expected".to_owned());
+            return wrong.into_iter().collect();
         }
         let (expected, got) = (count(expected), count(got));
         let mut wrong = Vec::new();

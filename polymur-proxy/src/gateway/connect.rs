@@ -146,10 +146,9 @@ async fn tunnel(stream: &mut TcpStream, target: &Target, proxy: &Target) -> Resu
     let mut request =
         format!("CONNECT {place} HTTP/1.1\r\nHost: {place}\r\nUser-Agent: Go-http-client/1.1\r\n");
     if let Some(authorization) = &proxy.authorization {
-        request.push_str(&format!(
-            "Proxy-Authorization: {}\r\n",
-            authorization.reveal()
-        ));
+        request.push_str("Proxy-Authorization: ");
+        request.push_str(authorization.reveal());
+        request.push_str("\r\n");
     }
     request.push_str("\r\n");
     let asked = async {

@@ -7,6 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
+use shared::config::secret::Secret;
 use tokio::{
     io::{AsyncWrite, AsyncWriteExt as _, split},
     time::timeout,
@@ -135,10 +136,10 @@ async fn once(
         target: &request_target,
         host: &target.authority,
         content_length: body.len(),
-        authorization: target.authorization.as_ref().map(|secret| secret.reveal()),
+        authorization: target.authorization.as_ref().map(Secret::reveal),
         proxy_authorization: plain_proxy
             .and_then(|proxy| proxy.authorization.as_ref())
-            .map(|secret| secret.reveal()),
+            .map(Secret::reveal),
         referer,
         key: terms.key.trim_matches([' ', '\t']),
     };

@@ -2,7 +2,7 @@
 //!
 //! Nothing is normalised but slashes at the end, which are cut: with one, the real gateway redirects, and every batch is lost.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use shared::config::secret::Secret;
@@ -239,7 +239,7 @@ fn escape(path: &str) -> String {
         if (b'!'..=b'~').contains(&byte) {
             out.push(char::from(byte));
         } else {
-            out.push_str(&format!("%{byte:02X}"));
+            write!(out, "%{byte:02X}").expect("writing to a string cannot fail");
         }
     }
     out
