@@ -1,6 +1,6 @@
 //! Batches on disk while the gateway is away (`-spool-dir`).
 //!
-//! Segments are files that are only appended to ([`record`], [`segment`]); [`store`] keeps them in order. A batch counts as
+//! Segments are files that are only appended to (`record`, `segment`); `store` keeps them in order. A batch counts as
 //! taken when it is written, and is fsynced within `-spool-sync` (100 ms) together with its neighbours, or before it counts
 //! as taken if that is zero. So a killed process loses nothing that was taken, and a power cut at most that time. A record
 //! is done when the gateway took it or it was dropped; that is noted in a file beside the segment, without fsync: what a
