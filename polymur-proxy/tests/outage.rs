@@ -109,7 +109,7 @@ fn a_million_lines_survive_a_gateway_that_fails_in_every_way() {
     let mut proxy = Proxy::start(&[
         &gateway.flag(),
         "-verbose=false",
-        "-http-timeout=500ms",
+        "-http-timeout=3s",
         "-queue-bytes=2000000",
         "-drain-timeout=60s",
     ]);
