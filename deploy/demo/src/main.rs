@@ -4,7 +4,7 @@
 //! through real sockets, and every backend's mail is compared, line by line, with what the ring says. The exit status is 0
 //! only if all of it arrived where it was expected. `--keep-running` leaves everything up until Ctrl-C.
 //!
-//! In reading order: [`scenario`] says what a tool hands back, [`statsd`] is the part of statsd-proxy (each tool has one such
+//! In reading order: [`scenario`] says what a tool hands back, [`statsd`] and [`polymur`] are the parts of the tools (each has one such
 //! module, and one line in [`exercise`]), [`patience`] waits with a deadline, [`scrape`] reads a metrics page.
 
 #![expect(
@@ -17,6 +17,7 @@
 )]
 
 mod patience;
+mod polymur;
 mod scenario;
 mod scrape;
 mod statsd;
@@ -95,6 +96,7 @@ fn run(flags: &Flags) -> anyhow::Result<Verdict> {
 async fn exercise(report: &mut Report) -> anyhow::Result<Vec<Stand>> {
     let mut stands = Vec::new();
     stands.extend(statsd::exercise(&mut |outcome| report.add(&outcome)).await?);
+    stands.extend(polymur::exercise(&mut |outcome| report.add(&outcome)).await?);
     Ok(stands)
 }
 
