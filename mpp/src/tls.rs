@@ -1,35 +1,32 @@
 //! TLS towards servers: Prometheus itself, Marathon and its login.
 
-use std::{io, sync::Arc, time::Duration};
+use shared::tls::{
+    Error, HTTP_1_1,
+    client::{Client, Settings, Verification},
+};
 
-use tokio::{net::TcpStream, time::timeout};
-use tokio_rustls::{TlsConnector, client::TlsStream};
-
-#[derive(Debug, Clone)]
-pub(crate) struct Tls(Arc<rustls::ClientConfig>);
-
-impl Tls {
-    pub(crate) fn new(_insecure: bool) -> anyhow::Result<Self> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(rustls::RootCertStore::empty())
-            .with_no_client_auth();
-        Ok(Self(Arc::new(config)))
+/// Makes the settings of connections to servers: their certificates checked against the authorities that the system trusts (or
+/// those of `SSL_CERT_FILE`), or taken unseen.
+fn settings(insecure: bool) -> Settings {
+    Settings {
+        verification: if insecure {
+            Verification::InsecureSkipVerify
+        } else {
+            Verification::Full
+        },
+        ..Settings::SYSTEM
     }
+}
 
-    pub(crate) fn config(&self) -> rustls::ClientConfig {
-        self.0.as_ref().clone()
-    }
+/// For HTTP/1.1 that we speak ourselves.
+pub(crate) fn for_requests(insecure: bool) -> Result<Client, Error> {
+    Client::new(&Settings {
+        alpn: vec![HTTP_1_1],
+        ..settings(insecure)
+    })
+}
 
-    pub(crate) async fn connect(
-        &self,
-        host: &str,
-        stream: TcpStream,
-        limit: Duration,
-    ) -> io::Result<TlsStream<TcpStream>> {
-        let name = rustls::pki_types::ServerName::try_from(host.to_owned())
-            .map_err(io::Error::other)?;
-        timeout(limit, TlsConnector::from(Arc::clone(&self.0)).connect(name, stream)).await?
-    }
+/// For an HTTP client that chooses its protocol itself.
+pub(crate) fn for_client(insecure: bool) -> Result<rustls::ClientConfig, Error> {
+    Ok(Client::new(&settings(insecure))?.config().as_ref().clone())
 }

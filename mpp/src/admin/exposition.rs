@@ -145,7 +145,7 @@ fn metric_message(metric: &Metric, kind: MetricType) -> Vec<u8> {
     let mut value = Vec::new();
     match kind {
         MetricType::COUNTER => {
-            put_double(&mut value, 1, metric.get_counter().value());
+            put_double(&mut value, 1, metric.get_counter().get_value());
             put_bytes(&mut out, 3, &value);
         }
         MetricType::HISTOGRAM => {
@@ -161,7 +161,7 @@ fn metric_message(metric: &Metric, kind: MetricType) -> Vec<u8> {
             put_bytes(&mut out, 7, &value);
         }
         _ => {
-            put_double(&mut value, 1, metric.get_gauge().value());
+            put_double(&mut value, 1, metric.get_gauge().get_value());
             put_bytes(&mut out, 2, &value);
         }
     }
@@ -218,7 +218,7 @@ fn proto_text(family: &MetricFamily, between: &str) -> String {
             .expect("writing to a string cannot fail");
         }
         let value = match family.get_field_type() {
-            MetricType::COUNTER => format!("counter: {{ value: {} }}", metric.get_counter().value()),
+            MetricType::COUNTER => format!("counter: {{ value: {} }}", metric.get_counter().get_value()),
             MetricType::HISTOGRAM => {
                 let histogram = metric.get_histogram();
                 let mut value = format!(
@@ -237,7 +237,7 @@ fn proto_text(family: &MetricFamily, between: &str) -> String {
                 }
                 value + " }"
             }
-            _ => format!("gauge: {{ value: {} }}", metric.get_gauge().value()),
+            _ => format!("gauge: {{ value: {} }}", metric.get_gauge().get_value()),
         };
         fields.push(format!("{text}{between}{value}{between}}}"));
     }

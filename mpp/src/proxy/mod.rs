@@ -29,7 +29,7 @@ use http::{HeaderValue, Request, Response, StatusCode, Uri, header::HOST, reques
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use shared::lifecycle::Tasks;
+use shared::{lifecycle::Tasks, tls::client::Client as Tls};
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
@@ -37,7 +37,6 @@ use crate::{
     backend::Backend,
     config::{Attempts, Strategy},
     select::Selector,
-    tls::Tls,
 };
 use affinity::{Affinity, Match};
 use attempt::{Broken, Template};

@@ -210,7 +210,7 @@ impl Rounds {
 
     /// Asks all locators, side by side; the order of their answers is that of the locators.
     async fn locate(&mut self) -> Vec<Endpoint> {
-        let answers = join_all(self.locators.iter_mut().map(|locator| async {
+        let answers = join_all(self.locators.iter_mut().map(|locator| async move {
             let answer = timeout(LOCATE, locator.locate()).await;
             (locator.to_string(), answer)
         }))
