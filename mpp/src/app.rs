@@ -25,7 +25,11 @@ use crate::{
     config::{Config, Drain},
     front::{self, Front, WORKERS},
     health,
-    locate::{Locator, file::FileLocator},
+    locate::{
+        Locator,
+        file::FileLocator,
+        marathon::{MarathonError, MarathonLocator},
+    },
     probe::Prober,
     proxy::{Proxy, affinity::Affinity},
     select::Selector,
@@ -46,6 +50,9 @@ pub enum BuildError {
     /// The HTTP client of probes.
     #[error("cannot set up probes: {0}")]
     Prober(#[from] reqwest::Error),
+    /// Marathon, or its login.
+    #[error("Failed to create marathon locator: {0}")]
+    Marathon(#[from] MarathonError),
     /// Threads.
     #[error("cannot start a worker: {0}")]
     Worker(io::Error),
@@ -73,6 +80,9 @@ impl App {
         let mut locators = Vec::new();
         if let Some(path) = &config.locators.file {
             locators.push(Locator::File(FileLocator::new(path.clone())));
+        }
+        if let Some(marathon) = &config.locators.marathon {
+            locators.push(Locator::Marathon(MarathonLocator::connect(marathon).await?));
         }
         Ok(Self {
             config,

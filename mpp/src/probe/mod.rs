@@ -184,21 +184,22 @@ impl Prober {
     }
 }
 
-/// The whole chain of reasons: the first alone says only that a request failed. Without the address, which may have a password.
 fn unreachable_text(error: &reqwest::Error) -> ProbeError {
-    let mut text = String::new();
+    ProbeError::Unreachable(chain(error))
+}
+
+/// The whole chain of reasons: the first alone says only that a request failed. Without the address, which may have a password.
+pub(crate) fn chain(error: &reqwest::Error) -> String {
+    let mut reasons = Vec::new();
     let mut source = std::error::Error::source(error);
     while let Some(reason) = source {
-        if !text.is_empty() {
-            text.push_str(": ");
-        }
-        text.push_str(&reason.to_string());
+        reasons.push(reason.to_string());
         source = reason.source();
     }
-    if text.is_empty() {
-        text = "request failed".to_owned();
+    if reasons.is_empty() {
+        return "request failed".to_owned();
     }
-    ProbeError::Unreachable(text)
+    reasons.join(": ")
 }
 
 /// Seconds since 1970.

@@ -278,10 +278,15 @@ impl Rounds {
         let targets = outcome.targets();
         let selected = targets.len();
         let targets = if targets.is_empty() {
-            error!(
-                "Selector returned no valid selection, and error: No valid/responding endpoints found in the provided list: {}",
-                bracketed(outcome.candidates.iter().map(|c| &c.backend.endpoint))
-            );
+            let reason = if outcome.candidates.is_empty() {
+                "No endpoints returned by any locators".to_owned()
+            } else {
+                format!(
+                    "No valid/responding endpoints found in the provided list: {}",
+                    bracketed(outcome.candidates.iter().map(|c| &c.backend.endpoint))
+                )
+            };
+            error!("Selector returned no valid selection, and error: {reason}");
             last.targets.clone()
         } else if same(&targets, &last.targets) {
             debug!(
