@@ -4,7 +4,8 @@
 //!
 //! * [`config`]: command-line words and durations as Go programs take them, and secrets
 //! * [`regex`](mod@regex): regular expressions as Go programs take them
-//! * [`discovery`]: where the members of a set come from: a list, a file, Consul (feature `consul`)
+//! * [`discovery`]: where the members of a set come from: a list, a file, Consul (feature `consul`),
+//!   Kubernetes (feature `kubernetes`)
 //! * [`hashing`]: the hash rings of the originals, point for point
 //! * [`lifecycle`]: signals, named tasks and threads, drain with a deadline
 //! * [`logging`]: log lines in the originals' formats, and a throttle for repeated ones
