@@ -12,6 +12,7 @@ use std::{
 
 use http::HeaderValue;
 use shared::{
+    discovery::kubernetes::SetupError,
     lifecycle::{Drained, Tasks},
     tls,
 };
@@ -28,6 +29,7 @@ use crate::{
     locate::{
         Locator,
         file::FileLocator,
+        kubernetes::KubernetesLocator,
         marathon::{MarathonError, MarathonLocator},
     },
     probe::Prober,
@@ -50,6 +52,9 @@ pub enum BuildError {
     /// The HTTP client of probes.
     #[error("cannot set up probes: {0}")]
     Prober(#[from] reqwest::Error),
+    /// The kubeconfig, or what takes its place in a pod.
+    #[error("Failed to create kubernetes locator: {0}")]
+    Kubernetes(String),
     /// Marathon, or its login.
     #[error("Failed to create marathon locator: {0}")]
     Marathon(#[from] MarathonError),
@@ -69,8 +74,14 @@ pub struct App {
 }
 
 impl App {
-    /// Binds the listener. Asks nobody anything, but for Marathon and Kubernetes, whose locators must be good from the start.
-    pub async fn build(config: Config, started: Instant) -> Result<Self, BuildError> {
+    /// Binds the listener. Asks nobody anything but Marathon, which must be there from the start.
+    ///
+    /// `environment` knows the variables by which a pod finds its cluster.
+    pub async fn build(
+        config: Config,
+        started: Instant,
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, BuildError> {
         let port = config.front.port;
         let number = u16::try_from(port)
             .map_err(|_| BuildError::Listen(port, io::Error::other("not a port")))?;
@@ -80,6 +91,17 @@ impl App {
         let mut locators = Vec::new();
         if let Some(path) = &config.locators.file {
             locators.push(Locator::File(FileLocator::new(path.clone())));
+        }
+        if let Some(kubernetes) = &config.locators.kubernetes {
+            let locator = KubernetesLocator::new(kubernetes, environment).await;
+            let locator = locator.map_err(|reason| {
+                // The path is in the line above; the words are the original's.
+                BuildError::Kubernetes(match &reason {
+                    SetupError::Kubeconfig { fault, .. } => fault.to_string(),
+                    reason => reason.to_string(),
+                })
+            })?;
+            locators.push(Locator::Kubernetes(locator));
         }
         if let Some(marathon) = &config.locators.marathon {
             locators.push(Locator::Marathon(MarathonLocator::connect(marathon).await?));

@@ -51,6 +51,8 @@ pub struct Locators {
 pub struct Kubernetes {
     /// A kubeconfig file; inside the cluster if there is none.
     pub kubeconfig: Option<PathBuf>,
+    /// Where a pod finds its token.
+    pub service_account: PathBuf,
     /// The namespace.
     pub namespace: String,
     /// The service, or else the pods.
@@ -335,6 +337,7 @@ fn kubernetes(flags: &Flags) -> Result<Option<Kubernetes>, ConfigError> {
     }
     Ok(Some(Kubernetes {
         kubeconfig: path(flags, "kubeconfig"),
+        service_account: flags.text("kube-service-account-folder").into(),
         namespace,
         target,
         port: Some(flags.text("kube-port").to_owned()).filter(|text| !text.is_empty()),

@@ -19,8 +19,8 @@ pub enum EndpointError {
     /// No host, or a port that is not one.
     #[error("no host and port")]
     NoHost,
-    /// A query string, to which no path can be appended.
-    #[error("a query string has no place in an address")]
+    /// A query string or a fragment, to which no path can be appended.
+    #[error("a query string or fragment has no place in an address")]
     Query,
 }
 
@@ -53,7 +53,7 @@ impl Endpoint {
             Some("https") => true,
             other => return Err(EndpointError::Scheme(other.unwrap_or_default().to_owned())),
         };
-        if uri.query().is_some() {
+        if uri.query().is_some() || text.contains('#') {
             return Err(EndpointError::Query);
         }
         let full = uri.authority().ok_or(EndpointError::NoHost)?.as_str();

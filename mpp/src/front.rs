@@ -27,7 +27,7 @@ use crate::{
     admin::Admin,
     proxy::{
         Client, Proxy,
-        body::ResponseBody,
+        body::{ClientBody, ResponseBody},
         refusal,
         stream::Stream,
     },
@@ -200,17 +200,14 @@ impl Connection {
         }
         let stream = Stream::Plain(stream);
         let peer = self.peer.ip().to_canonical();
-        let client = Client {
-            peer,
-            peer_value: HeaderValue::try_from(peer.to_string())
-                .unwrap_or(HeaderValue::from_static("unknown")),
-            tls: matches!(stream, Stream::Tls(_)),
-            worker: self.worker,
-        };
+        let client = Client::new(peer, matches!(stream, Stream::Tls(_)), self.worker);
         let front = &self.front;
-        let service = service_fn(|request| {
+        let service = service_fn(|request: Request<Incoming>| {
             let client = &client;
-            async move { Ok::<_, Infallible>(front.answer(client, request).await) }
+            async move {
+                let request = Request::map(request, ClientBody::Direct);
+                Ok::<_, Infallible>(front.answer(client, request).await)
+            }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -232,7 +229,7 @@ impl Connection {
 }
 
 impl Front {
-    async fn answer(&self, client: &Client, request: Request<Incoming>) -> Response<ResponseBody> {
+    async fn answer(&self, client: &Client, request: Request<ClientBody>) -> Response<ResponseBody> {
         if let Err(reason) = check(&request) {
             return refusal::bad_request(&reason);
         }
@@ -247,7 +244,7 @@ impl Front {
 }
 
 /// Refuses what hyper lets pass and Go's server does not.
-fn check(request: &Request<Incoming>) -> Result<(), &'static str> {
+fn check<B>(request: &Request<B>) -> Result<(), &'static str> {
     if request.method() == Method::CONNECT {
         return Err("this is no forward proxy");
     }

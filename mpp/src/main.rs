@@ -24,7 +24,7 @@ fn main() -> ExitCode {
         .skip(1)
         .map(|word| word.to_string_lossy().into_owned())
         .collect();
-    let flags = match Flags::parse(&words, |name| std::env::var(name).ok()) {
+    let flags = match Flags::parse(&words, variable) {
         Ok(flags) => flags,
         Err(answer) => return print(&answer),
     };
@@ -38,7 +38,7 @@ fn main() -> ExitCode {
         Err(reason) => return refuse(&reason),
     };
     run(config, started).unwrap_or_else(|failure| {
-        error!(target: FATAL, "{failure:#}");
+        error!(target: FATAL, "{failure}");
         ExitCode::FAILURE
     })
 }
@@ -50,7 +50,7 @@ fn run(config: Config, started: Instant) -> anyhow::Result<ExitCode> {
         .build()?;
     runtime.block_on(async {
         let mut signals = Signals::install()?;
-        let running = App::build(config, started).await?.start()?;
+        let running = App::build(config, started, variable).await?.start()?;
         let status = loop {
             tokio::select! {
                 request = signals.next() => match request {
@@ -63,6 +63,10 @@ fn run(config: Config, started: Instant) -> anyhow::Result<ExitCode> {
         running.drain().await;
         Ok(status)
     })
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 fn print(answer: &Answer) -> ExitCode {

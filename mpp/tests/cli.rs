@@ -12,7 +12,7 @@ use std::{collections::BTreeMap, fs, net::TcpListener, os::unix::process::ExitSt
 
 use serde::Deserialize;
 use nix::sys::signal::Signal;
-use shared::testing::{Program, eventually, golden, wire::free_tcp_port};
+use shared::testing::{eventually, golden, process::Program, wire::free_tcp_port};
 use support::{
     command,
     prometheus::{Manners, Prometheus},

@@ -21,7 +21,6 @@ use http::{
     HeaderValue, Request, Response, StatusCode,
     header::{CACHE_CONTROL, CONTENT_TYPE},
 };
-use hyper::body::Incoming;
 
 use crate::{
     endpoint::escaped_byte,
@@ -41,7 +40,7 @@ pub struct Admin {
 
 impl Admin {
     /// Answers a request for one of our pages.
-    pub(crate) fn answer(&self, request: &Request<Incoming>) -> Option<Response<ResponseBody>> {
+    pub(crate) fn answer<B>(&self, request: &Request<B>) -> Option<Response<ResponseBody>> {
         let path = request.uri().path();
         if !path.starts_with("/mpp") && !path.contains('%') {
             return None;

@@ -84,6 +84,12 @@ pub const FLAGS: &[Flag] = &[
         "Name or number of the port of the service or the pods; without it the first",
     ),
     text(
+        &["kube-service-account-folder"],
+        &["MPP_KUBE_SERVICE_ACCOUNT_FOLDER"],
+        Some("/var/run/secrets/kubernetes.io/serviceaccount"),
+        "Where a pod finds its token and the authority of its cluster",
+    ),
+    text(
         &["marathon-url"],
         &["MPP_MARATHON_URL"],
         None,

@@ -4,13 +4,13 @@
 //!
 //! Pinned by `tests/golden/mpp/locators/kubernetes.json`.
 
-use std::{fmt, path::Path};
+use std::fmt;
 
 use shared::discovery::{
     self, Lookup as _,
     kubernetes::{
-        Asking, Cluster, Counting, Kind, PodQuery, Pods, Port, Readiness, SERVICE_ACCOUNT,
-        Service, ServiceQuery, SetupError, http_url,
+        Asking, Cluster, Counting, Kind, PodQuery, Pods, Port, Readiness, Service, ServiceQuery,
+        SetupError, http_url,
     },
 };
 use tracing::info;
@@ -45,9 +45,7 @@ impl KubernetesLocator {
             }
             None => {
                 info!("Using in-cluster kubeconfig");
-                let folder = environment("MPP_SERVICE_ACCOUNT_FOLDER");
-                let folder = folder.as_deref().unwrap_or(SERVICE_ACCOUNT);
-                Cluster::in_cluster(environment, Path::new(folder))?
+                Cluster::in_cluster(environment, &config.service_account)?
             }
         };
         let port = config.port.clone().map_or(Port::First, Port::Wanted);

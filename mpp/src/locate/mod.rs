@@ -23,7 +23,7 @@ pub struct Found {
 #[derive(Debug, Error)]
 pub enum LocateError {
     /// The file cannot be read.
-    #[error("open {0}: {1}")]
+    #[error("open {0}: {}", as_go_says(.1))]
     File(String, std::io::Error),
     /// The file has no usable line. The text is the original's.
     #[error("Unable to locate any potential endpoints")]
@@ -66,4 +66,14 @@ impl fmt::Display for Locator {
             Self::Marathon(marathon) => write!(f, "{marathon}"),
         }
     }
+}
+
+/// The words of the operating system as Go prints them, without their number.
+fn as_go_says(reason: &std::io::Error) -> String {
+    let text = reason.to_string();
+    let words = text.split(" (os error").next().unwrap_or_default();
+    let mut letters = words.chars();
+    letters.next().map_or_else(String::new, |first| {
+        first.to_lowercase().chain(letters).collect()
+    })
 }

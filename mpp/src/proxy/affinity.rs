@@ -95,13 +95,13 @@ pub(crate) fn has_cookie(headers: &HeaderMap, backend: &Backend) -> bool {
 
 fn by_cookie<'a>(
     headers: &HeaderMap,
-    mut targets: impl Iterator<Item = &'a Arc<Backend>> + Clone,
+    targets: impl Iterator<Item = &'a Arc<Backend>> + Clone,
 ) -> Option<&'a Arc<Backend>> {
     values(headers).find_map(|value| {
         let uri: Uri = value.parse().ok()?;
         let (scheme, authority) = (uri.scheme_str()?, uri.authority()?.as_str());
         let host = authority.rsplit('@').next()?;
-        targets.find(|target| {
+        targets.clone().find(|target| {
             let endpoint = &target.endpoint;
             endpoint.authority() == host && (scheme == "https") == endpoint.is_tls()
         })

@@ -148,6 +148,7 @@ pub(super) async fn run(
             link: Some(link),
             attempt,
             worker: client.worker,
+            broken: None,
         }))
     });
     judge(response).await

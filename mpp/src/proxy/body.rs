@@ -15,6 +15,48 @@ use thiserror::Error;
 use super::pool::Link;
 use crate::backend::{Backend, Failure};
 
+/// The body of a client's request: as our own listener gives it, or as it comes through the guard of a web configuration.
+#[derive(Debug)]
+pub(crate) enum ClientBody {
+    Direct(Incoming),
+    Guarded(axum::body::Body),
+}
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+impl Body for ClientBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self.get_mut() {
+            Self::Direct(body) => Pin::new(body)
+                .poll_frame(cx)
+                .map(|frame| frame.map(|frame| frame.map_err(Into::into))),
+            Self::Guarded(body) => Pin::new(body)
+                .poll_frame(cx)
+                .map(|frame| frame.map(|frame| frame.map_err(Into::into))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Direct(body) => body.is_end_stream(),
+            Self::Guarded(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Direct(body) => body.size_hint(),
+            Self::Guarded(body) => body.size_hint(),
+        }
+    }
+}
+
 /// What a server gets.
 #[derive(Debug)]
 pub(crate) enum RequestBody {
@@ -23,7 +65,7 @@ pub(crate) enum RequestBody {
     /// A longer one: what was read so far, then the rest as it comes.
     Streamed {
         start: Bytes,
-        rest: Incoming,
+        rest: ClientBody,
         left: u64,
     },
 }
@@ -32,7 +74,7 @@ pub(crate) enum RequestBody {
 #[derive(Debug, Error)]
 pub(crate) enum BodyError {
     #[error("the client's body ended early: {0}")]
-    Client(hyper::Error),
+    Client(BoxError),
     #[error("the client's body is too long")]
     TooLong,
     #[error("the server's answer ended early: {0}")]
@@ -114,6 +156,8 @@ pub(crate) struct Answer {
     pub(crate) attempt: Attempt,
     /// The worker thread that this runs on.
     pub(crate) worker: usize,
+    /// Why it broke off, until that has been said.
+    pub(crate) broken: Option<BodyError>,
 }
 
 /// The account of one attempt: counts it as under way until it is dropped, and then how long it took.
@@ -152,12 +196,19 @@ impl Answer {
         }
     }
 
-    fn cut(&self, reason: hyper::Error) -> BodyError {
+    /// The answer broke off. That is said with the next question only, so that what came before it has left for the client.
+    fn cut(&mut self, cx: &mut Context<'_>, reason: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.link = None;
         self.attempt.backend.failed(Failure::Cut, None);
-        BodyError::Server(reason)
+        self.broken = Some(reason);
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(reason) = self.broken.take() {
+            return Poll::Ready(Some(Err(reason)));
+        }
         loop {
             let driven = match &mut self.link {
                 Some(link) => link.drive(cx),
@@ -173,8 +224,7 @@ impl Answer {
                     return Poll::Ready(Some(Ok(frame)));
                 }
                 Poll::Ready(Some(Err(reason))) => {
-                    self.link = None;
-                    return Poll::Ready(Some(Err(self.cut(reason))));
+                    return self.cut(cx, BodyError::Server(reason));
                 }
                 Poll::Ready(None) => {
                     self.give_back(cx);
@@ -183,18 +233,12 @@ impl Answer {
                 Poll::Pending => {}
             }
             match driven {
-                Poll::Ready(Err(reason)) => {
-                    self.link = None;
-                    return Poll::Ready(Some(Err(self.cut(reason))));
-                }
+                Poll::Ready(Err(reason)) => return self.cut(cx, BodyError::Server(reason)),
                 Poll::Ready(Ok(())) if self.link.is_some() => {
                     // The connection has ended in order; what it read is in the body now.
                     self.link = None;
                 }
-                Poll::Ready(Ok(())) => {
-                    self.attempt.backend.failed(Failure::Cut, None);
-                    return Poll::Ready(Some(Err(BodyError::Ended)));
-                }
+                Poll::Ready(Ok(())) => return self.cut(cx, BodyError::Ended),
                 // Asking the body for a frame has woken the driver, so that this is not the end of it.
                 Poll::Pending => return Poll::Pending,
             }

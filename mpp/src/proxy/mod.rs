@@ -28,7 +28,6 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Request, Response, StatusCode, Uri, header::HOST, request::Parts};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use shared::{lifecycle::Tasks, tls::client::Client as Tls};
 use tokio::time::timeout;
 use tracing::{debug, warn};
@@ -40,7 +39,7 @@ use crate::{
 };
 use affinity::{Affinity, Match};
 use attempt::{Broken, Template};
-use body::{RequestBody, ResponseBody};
+use body::{ClientBody, RequestBody, ResponseBody};
 use choice::Choice;
 use headers::Origin;
 
@@ -75,12 +74,24 @@ pub(crate) struct Client {
     pub(crate) worker: usize,
 }
 
+impl Client {
+    pub(crate) fn new(peer: IpAddr, tls: bool, worker: usize) -> Self {
+        Self {
+            peer,
+            peer_value: HeaderValue::try_from(peer.to_string())
+                .unwrap_or(HeaderValue::from_static("unknown")),
+            tls,
+            worker,
+        }
+    }
+}
+
 impl Proxy {
     /// Answers a request.
     pub(crate) async fn serve(
         &self,
         client: &Client,
-        request: Request<Incoming>,
+        request: Request<ClientBody>,
     ) -> Response<ResponseBody> {
         if self.selector.current().targets.is_empty() {
             self.selector.first_round(ROUND).await;
@@ -232,7 +243,7 @@ impl Proxy {
     }
 
     /// Reads as much of a body as is kept for another try.
-    async fn read(&self, mut body: Incoming) -> Result<RequestBody, Response<ResponseBody>> {
+    async fn read(&self, mut body: ClientBody) -> Result<RequestBody, Response<ResponseBody>> {
         if body.is_end_stream() {
             return Ok(RequestBody::Whole(Bytes::new()));
         }
@@ -296,7 +307,7 @@ fn give_up(backend: &Backend, broken: Broken) -> Response<ResponseBody> {
     response
 }
 
-fn is_websocket(request: &Request<Incoming>) -> bool {
+fn is_websocket(request: &Request<ClientBody>) -> bool {
     headers::wants_upgrade(request.headers())
         && request
             .headers()

@@ -198,7 +198,7 @@ impl Rounds {
             Strategy::MinimumHistory(nanos) => Some(now - nanos as f64 / 1e9),
             _ => None,
         };
-        let probes = self.probe(&named, history_at).await;
+        let probes = probe(&self.prober, &named, history_at).await;
         let outcome = strategy::select(
             self.strategy,
             named.into_iter().zip(probes).collect(),
@@ -247,31 +247,6 @@ impl Rounds {
         endpoints
     }
 
-    /// Probes each server once, however often it is named.
-    async fn probe(&self, named: &[Arc<Backend>], history_at: Option<f64>) -> Vec<Probe> {
-        let mut distinct: Vec<&Arc<Backend>> = Vec::new();
-        let places: Vec<usize> = named
-            .iter()
-            .map(|backend| {
-                let known = distinct.iter().position(|other| Arc::ptr_eq(other, backend));
-                known.unwrap_or_else(|| {
-                    distinct.push(backend);
-                    distinct.len() - 1
-                })
-            })
-            .collect();
-        let probes = join_all(
-            distinct
-                .iter()
-                .map(|backend| self.prober.probe(&backend.endpoint, history_at)),
-        )
-        .await;
-        places
-            .into_iter()
-            .map(|place| probes[place].clone())
-            .collect()
-    }
-
     fn publish(&self, outcome: strategy::Outcome) {
         let last = self.current.load();
         log_changes(&last.candidates, &outcome.candidates);
@@ -313,6 +288,31 @@ impl Rounds {
             comparison: outcome.comparison,
         }));
     }
+}
+
+/// Probes each server once, however often it is named.
+async fn probe(prober: &Prober, named: &[Arc<Backend>], history_at: Option<f64>) -> Vec<Probe> {
+    let mut distinct: Vec<&Arc<Backend>> = Vec::new();
+    let places: Vec<usize> = named
+        .iter()
+        .map(|backend| {
+            let known = distinct.iter().position(|other| Arc::ptr_eq(other, backend));
+            known.unwrap_or_else(|| {
+                distinct.push(backend);
+                distinct.len() - 1
+            })
+        })
+        .collect();
+    let probes = join_all(
+        distinct
+            .iter()
+            .map(|backend| prober.probe(&backend.endpoint, history_at)),
+    )
+    .await;
+    places
+        .into_iter()
+        .map(|place| probes[place].clone())
+        .collect()
 }
 
 /// One line per server whose state has changed.

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test uses its part")]
 
+pub(crate) mod api;
 pub(crate) mod client;
 pub(crate) mod prometheus;
 
@@ -12,7 +13,7 @@ use std::{
 };
 
 use serde_json::Value;
-use shared::testing::{Program, eventually};
+use shared::testing::{eventually, process::Program};
 use tempfile::TempDir;
 
 use client::{Response, request};
