@@ -10,7 +10,7 @@
 //! * [`lifecycle`]: signals, named tasks and threads, drain with a deadline
 //! * [`logging`]: log lines in the originals' formats, and a throttle for repeated ones
 //! * [`metrics`]: families for a Prometheus registry, and its `/metrics` page
-//! * [`http`]: serving a router with time limits and drain
+//! * [`http`]: serving a router with time limits and drain; over TLS and to those who may (feature `web-config`)
 //! * `tls`: certificates for servers and clients, private authorities, pinning (feature `tls`)
 //! * `testing`: child processes, raw peers and golden data (feature `testing`)
 
