@@ -13,6 +13,7 @@ use std::{
 use http::HeaderValue;
 use shared::{
     discovery::kubernetes::SetupError,
+    http::web_config::{self, WebConfig},
     lifecycle::{Drained, Tasks},
     tls,
 };
@@ -46,6 +47,9 @@ pub enum BuildError {
     /// The port.
     #[error("cannot listen on port {0}: {1}")]
     Listen(i64, io::Error),
+    /// The web configuration file; the text names it.
+    #[error(transparent)]
+    Web(#[from] web_config::Error),
     /// The settings for TLS towards servers.
     #[error("cannot set up TLS: {0}")]
     Tls(#[from] tls::Error),
@@ -70,6 +74,7 @@ pub struct App {
     locators: Vec<Locator>,
     listener: TcpListener,
     prober: Prober,
+    web: Option<Arc<WebConfig>>,
     started: Instant,
 }
 
@@ -83,6 +88,10 @@ impl App {
         environment: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, BuildError> {
         let port = config.front.port;
+        let web = match &config.front.web_config {
+            Some(path) => Some(Arc::new(WebConfig::load(path)?)),
+            None => None,
+        };
         let number = u16::try_from(port)
             .map_err(|_| BuildError::Listen(port, io::Error::other("not a port")))?;
         let listener = front::bind(config.front.address, number)
@@ -111,6 +120,7 @@ impl App {
             locators,
             listener,
             prober,
+            web,
             started,
         })
     }
@@ -122,6 +132,7 @@ impl App {
             locators,
             listener,
             prober,
+            web,
             started,
         } = self;
         let background = Tasks::new();
@@ -163,6 +174,8 @@ impl App {
             proxy,
             admin,
             places: Arc::new(Semaphore::new(config.front.max_connections)),
+            web: web.clone(),
+            drain: config.drain.timeout,
         };
         front
             .start(&listening, &serving, &listener)
@@ -173,6 +186,7 @@ impl App {
             serving,
             listening,
             selector,
+            web,
             leaving,
             drain: config.drain,
             address,
@@ -187,6 +201,7 @@ pub struct Running {
     serving: Tasks,
     listening: Tasks,
     selector: Selector,
+    web: Option<Arc<WebConfig>>,
     leaving: Arc<AtomicBool>,
     drain: Drain,
     address: SocketAddr,
@@ -201,6 +216,11 @@ impl Running {
     /// Has the sources of addresses read again, now.
     pub fn reload(&self) {
         info!("reading the sources of endpoints again");
+        if let Some(web) = &self.web
+            && let Err(reason) = web.reload()
+        {
+            warn!("the web configuration stays as it was: {reason}");
+        }
         self.selector.nudge();
     }
 

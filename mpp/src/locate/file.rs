@@ -24,7 +24,10 @@ impl FileLocator {
     }
 
     pub(super) async fn locate(&self) -> Result<Found, LocateError> {
-        let failed = |reason| LocateError::File(self.path.display().to_string(), reason);
+        let failed = |reason| LocateError::File {
+            path: self.path.display().to_string(),
+            reason,
+        };
         let length = tokio::fs::metadata(&self.path).await.map_err(failed)?.len();
         if length > LONGEST {
             return Err(failed(io::Error::other("too long for a list of addresses")));

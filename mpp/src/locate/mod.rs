@@ -23,8 +23,13 @@ pub struct Found {
 #[derive(Debug, Error)]
 pub enum LocateError {
     /// The file cannot be read.
-    #[error("open {0}: {}", as_go_says(.1))]
-    File(String, std::io::Error),
+    #[error("open {path}: {}", as_go_says(.reason))]
+    File {
+        /// The file.
+        path: String,
+        /// Why not.
+        reason: std::io::Error,
+    },
     /// The file has no usable line. The text is the original's.
     #[error("Unable to locate any potential endpoints")]
     Empty,

@@ -25,7 +25,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderValue, Request, Response, StatusCode, Uri, header::HOST, request::Parts};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header::HOST, request::Parts};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use shared::{lifecycle::Tasks, tls::client::Client as Tls};
@@ -133,7 +133,7 @@ impl Proxy {
             if !may_retry || !replayable {
                 return give_up(&choice.backend, broken);
             }
-            let Some(next) = self.next_choice(client, &template, &failed).await else {
+            let Some(next) = self.next_choice(client, &template.headers, &failed).await else {
                 return give_up(&choice.backend, broken);
             };
             choice.backend.retried(broken.why);
@@ -153,19 +153,19 @@ impl Proxy {
     async fn next_choice(
         &self,
         client: &Client,
-        template: &Template,
+        headers: &HeaderMap,
         failed: &[Arc<Backend>],
     ) -> Option<Choice> {
         debug!("Backend selection forced by retry");
         self.selector
             .forced
             .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        if let Some(next) = self.choose(&template.headers, client.peer, failed) {
+        if let Some(next) = self.choose(headers, client.peer, failed) {
             self.selector.nudge();
             return Some(next);
         }
         self.selector.round(ROUND).await;
-        self.choose(&template.headers, client.peer, failed)
+        self.choose(headers, client.peer, failed)
             // Nobody else at all: the same once more, as the original does.
             .or_else(|| match failed {
                 [only] => Some(Choice::of(only)),
@@ -286,7 +286,7 @@ impl Proxy {
 
     pub(crate) fn choose(
         &self,
-        headers: &http::HeaderMap,
+        headers: &HeaderMap,
         peer: IpAddr,
         failed: &[Arc<Backend>],
     ) -> Option<Choice> {

@@ -3,6 +3,9 @@
 //! Each worker has a runtime of its own on its own thread, and its own idle connections to servers: a request is handled from
 //! first to last byte on one thread, which saves the wake-ups between threads that a shared runtime would need for it.
 
+mod guarded;
+mod lengths;
+
 use std::{
     convert::Infallible,
     io,
@@ -11,10 +14,10 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderValue, Method, Request, Response, Version, header::HOST};
+use http::{Method, Request, Response, Version, header::HOST};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use shared::lifecycle::Tasks;
+use shared::{http::web_config::WebConfig, lifecycle::Tasks};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -22,6 +25,8 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tracing::{debug, warn};
+
+use lengths::Watched;
 
 use crate::{
     admin::Admin,
@@ -53,6 +58,10 @@ pub struct Front {
     pub admin: Arc<Admin>,
     /// Connections at a time, over all workers.
     pub places: Arc<Semaphore>,
+    /// TLS, basic auth and headers, where there is a file for them.
+    pub web: Option<Arc<WebConfig>>,
+    /// How long requests under way may take at the end.
+    pub drain: Duration,
 }
 
 /// Binds the listener: an address, or all of both families where the system has IPv6.
@@ -128,6 +137,14 @@ impl Worker {
             }
         };
         let stop = self.listening.stop_token();
+        if let Some(web) = &self.front.web {
+            let group = self.listening.child();
+            let front = Arc::clone(&self.front);
+            guarded::serve(&group, listener, Arc::clone(web), front, self.number);
+            stop.cancelled().await;
+            let _in_time = group.drain(self.front.drain).await;
+            return;
+        }
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -202,18 +219,27 @@ impl Connection {
         let peer = self.peer.ip().to_canonical();
         let client = Client::new(peer, matches!(stream, Stream::Tls(_)), self.worker);
         let front = &self.front;
+        let (stream, lengths) = Watched::new(stream);
         let service = service_fn(|request: Request<Incoming>| {
-            let client = &client;
+            let (client, lengths) = (&client, &lengths);
             async move {
+                if lengths.conflict() {
+                    return Ok::<_, Infallible>(refusal::bad_request(
+                        &"both Content-Length and Transfer-Encoding",
+                    ));
+                }
                 let request = Request::map(request, ClientBody::Direct);
-                Ok::<_, Infallible>(front.answer(client, request).await)
+                let response = front.answer(client, request).await;
+                lengths.next();
+                Ok(response)
             }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD)
             .max_buf_size(BUFFER)
-            .serve_connection(TokioIo::new(stream), service);
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
         let mut connection = std::pin::pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
