@@ -190,7 +190,7 @@ const MARATHON: &[(&str, &str, Instead)] = &[
 
 /// Marathon, its second member, the logins and a Marathon with TLS, by their recorded ports.
 fn marathon(scenario: &str, port: u16, authority: &Authority) -> BTreeMap<u16, Api> {
-    let app = |hosts: &[&str]| {
+    let app = move |hosts: &[&str]| {
         let tasks: Vec<Value> = hosts
             .iter()
             .map(|host| json!({"host": host, "ports": [port, port + 1], "state": "TASK_STAGING"}))

@@ -16,6 +16,7 @@
     reason = "the reason for a failure goes to standard error, as in any program"
 )]
 
+mod mpp;
 mod patience;
 mod scenario;
 mod scrape;
@@ -95,6 +96,7 @@ fn run(flags: &Flags) -> anyhow::Result<Verdict> {
 async fn exercise(report: &mut Report) -> anyhow::Result<Vec<Stand>> {
     let mut stands = Vec::new();
     stands.extend(statsd::exercise(&mut |outcome| report.add(&outcome)).await?);
+    stands.extend(mpp::exercise(&mut |outcome| report.add(&outcome)).await?);
     Ok(stands)
 }
 

@@ -14,6 +14,8 @@ pub(crate) mod body;
 pub mod choice;
 pub(crate) mod headers;
 pub(crate) mod pool;
+#[cfg(test)]
+mod properties;
 pub(crate) mod refusal;
 pub(crate) mod stream;
 mod tunnel;
