@@ -3,7 +3,7 @@
 use std::fmt;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use http::Uri;
+use http::{Uri, uri::Authority};
 use shared::config::secret::Secret;
 use thiserror::Error;
 
@@ -61,8 +61,8 @@ impl Endpoint {
             Some((user_info, authority)) => (Some(user_info), authority),
             None => (None, full),
         };
-        let host = uri
-            .host()
+        let authority_alone: Authority = authority.parse().map_err(|_| EndpointError::NoHost)?;
+        let host = Some(authority_alone.host())
             .filter(|host| !host.is_empty())
             .ok_or(EndpointError::NoHost)?;
         let given_port = authority

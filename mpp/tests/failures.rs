@@ -104,6 +104,12 @@ fn every_recorded_failure_ends_the_same_or_better() {
                 ("all-down-after-selection", 1) => servers.iter_mut().for_each(Prometheus::stop),
                 _ => {}
             }
+            if step.label == "after recovery" {
+                servers.iter_mut().for_each(Prometheus::restart);
+                eventually("the selection to return", || {
+                    (mpp.metric("mpp_selected_backends") == 1.0).then_some(())
+                });
+            }
             if name == "failure-first-retry-also-dead" {
                 servers[2].set(|manners| manners.proxied = Reply::Status(502, "backend says 502"));
             }

@@ -215,7 +215,12 @@ impl Connection {
         if !matches!(stop.run_until_cancelled(first_byte).await, Some(Ok(Ok(())))) {
             return;
         }
-        let stream = Stream::Plain(stream);
+        // On the heap only from now on: what speaks HTTP is large, and most of an idle connection's memory.
+        Box::pin(self.speak(Stream::Plain(stream))).await;
+    }
+
+    async fn speak(self, stream: Stream) {
+        let stop = self.listening.stop_token();
         let peer = self.peer.ip().to_canonical();
         let client = Client::new(peer, matches!(stream, Stream::Tls(_)), self.worker);
         let front = &self.front;
