@@ -110,7 +110,7 @@ impl App {
                     reason => reason.to_string(),
                 })
             })?;
-            locators.push(Locator::Kubernetes(locator));
+            locators.push(Locator::Kubernetes(Box::new(locator)));
         }
         if let Some(marathon) = &config.locators.marathon {
             locators.push(Locator::Marathon(MarathonLocator::connect(marathon).await?));
@@ -233,7 +233,10 @@ impl Running {
     pub async fn drain(self) {
         self.leaving.store(true, Relaxed);
         if !self.drain.delay.is_zero() {
-            info!("no longer healthy; the listener closes in {:?}", self.drain.delay);
+            info!(
+                "no longer healthy; the listener closes in {:?}",
+                self.drain.delay
+            );
             tokio::time::sleep(self.drain.delay).await;
         }
         self.listening.stop();

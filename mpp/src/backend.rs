@@ -13,10 +13,7 @@ use std::{
 use http::HeaderValue;
 use tokio::sync::Notify;
 
-use crate::{
-    endpoint::Endpoint,
-    proxy::pool::Pool,
-};
+use crate::{endpoint::Endpoint, proxy::pool::Pool};
 
 /// Upper bounds of the latency histogram, in seconds.
 pub const LATENCY_BOUNDS: [f64; 14] = [
@@ -294,10 +291,7 @@ impl Traffic {
 
     /// Returns the sum of the failures.
     pub fn failed(&self) -> u64 {
-        self.failures
-            .iter()
-            .map(|count| count.load(Relaxed))
-            .sum()
+        self.failures.iter().map(|count| count.load(Relaxed)).sum()
     }
 
     /// Returns the sum of the retries.
@@ -321,7 +315,11 @@ impl Traffic {
         for (bucket, count) in counts.iter().enumerate() {
             let reached = below + *count as f64;
             if reached >= rank && *count > 0 {
-                let low = if bucket == 0 { 0.0 } else { LATENCY_BOUNDS[bucket - 1] };
+                let low = if bucket == 0 {
+                    0.0
+                } else {
+                    LATENCY_BOUNDS[bucket - 1]
+                };
                 let Some(high) = LATENCY_BOUNDS.get(bucket) else {
                     return Some(low);
                 };
@@ -406,10 +404,16 @@ mod tests {
         assert!(!backend.failed(Failure::Connect, Some(2)));
         assert!(backend.failed(Failure::NotReady, Some(2)));
         assert_eq!(backend.ejected_because(), Some(Failure::NotReady));
-        assert!(!backend.failed(Failure::Connect, Some(2)), "it is out already");
+        assert!(
+            !backend.failed(Failure::Connect, Some(2)),
+            "it is out already"
+        );
         backend.readmit();
         assert!(!backend.is_ejected());
-        assert!(backend.failed(Failure::Hang, Some(9)), "a hang counts at once");
+        assert!(
+            backend.failed(Failure::Hang, Some(9)),
+            "a hang counts at once"
+        );
     }
 
     #[test]

@@ -410,8 +410,14 @@ mod tests {
             assert_eq!(got, expected.map_err(str::to_owned), "{text}");
         };
         f("random:foo", Ok(Strategy::Random));
-        f("minimum-history:1h:junk", Ok(Strategy::MinimumHistory(3_600_000_000_000)));
-        f("minimum-history:-1h", Ok(Strategy::MinimumHistory(-3_600_000_000_000)));
+        f(
+            "minimum-history:1h:junk",
+            Ok(Strategy::MinimumHistory(3_600_000_000_000)),
+        );
+        f(
+            "minimum-history:-1h",
+            Ok(Strategy::MinimumHistory(-3_600_000_000_000)),
+        );
         f("Random", Err("No selector strategy named 'Random' found"));
         f(
             "minimum-history",
@@ -427,7 +433,9 @@ mod tests {
     fn an_interval_of_nothing_is_a_short_one() {
         for text in ["0", "0s", "-5s", "1ns"] {
             assert_eq!(
-                config(&["--selection-interval", text]).unwrap().selection_interval,
+                config(&["--selection-interval", text])
+                    .unwrap()
+                    .selection_interval,
                 SHORTEST_INTERVAL
             );
         }

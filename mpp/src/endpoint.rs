@@ -141,16 +141,9 @@ fn percent_decoded(text: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;
     while at < bytes.len() {
-        match escaped_byte(&bytes[at..]) {
-            Some(byte) => {
-                out.push(byte);
-                at += 3;
-            }
-            None => {
-                out.push(bytes[at]);
-                at += 1;
-            }
-        }
+        let escaped = escaped_byte(&bytes[at..]);
+        out.push(escaped.unwrap_or(bytes[at]));
+        at += if escaped.is_some() { 3 } else { 1 };
     }
     out
 }
@@ -199,10 +192,7 @@ mod tests {
     #[test]
     fn credentials_are_for_probes_and_not_for_eyes() {
         let endpoint = Endpoint::parse("http://u:p%40ss@h:1").unwrap();
-        assert_eq!(
-            endpoint.authorization().unwrap().reveal(),
-            "Basic dTpwQHNz"
-        );
+        assert_eq!(endpoint.authorization().unwrap().reveal(), "Basic dTpwQHNz");
         assert!(!format!("{endpoint:?} {endpoint}").contains("p@ss"));
     }
 

@@ -3,7 +3,10 @@
 //! A server hangs if requests wait for it, none of them has got a first byte for a while, and it does not answer a query that is
 //! as cheap as can be either. A long query alone is no hang: such a server still answers the cheap one.
 
-use std::{sync::Arc, time::{Duration, Instant}};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use shared::lifecycle::Tasks;
 use tokio::time::{MissedTickBehavior, interval};
@@ -66,7 +69,9 @@ impl Watch {
                 if backend.probe_due(now) {
                     self.ask_ejected(&backend);
                 } else if !backend.is_ejected()
-                    && backend.silence().is_some_and(|silence| silence >= SUSPICIOUS)
+                    && backend
+                        .silence()
+                        .is_some_and(|silence| silence >= SUSPICIOUS)
                 {
                     self.ask_suspect(backend, now);
                 }
@@ -74,7 +79,10 @@ impl Watch {
             if now.duration_since(self.pruned) >= PRUNE {
                 self.pruned = now;
                 for backend in self.backends.all() {
-                    backend.pools.iter().for_each(crate::proxy::pool::Pool::prune);
+                    backend
+                        .pools
+                        .iter()
+                        .for_each(crate::proxy::pool::Pool::prune);
                 }
             }
         }
@@ -87,14 +95,22 @@ impl Watch {
             let answer = prober.viable(&backend.endpoint, EJECTED_ANSWER).await;
             if answer.is_ok() && backend.is_ejected() {
                 backend.readmit();
-                info!("Endpoint {} answers again and is let back in", backend.endpoint);
+                info!(
+                    "Endpoint {} answers again and is let back in",
+                    backend.endpoint
+                );
                 selector.nudge();
             }
         });
     }
 
     fn ask_suspect(&mut self, backend: Arc<Backend>, now: Instant) {
-        if self.asked.iter().any(|(other, _)| Arc::ptr_eq(other, &backend)) || !self.has_others(&backend) {
+        if self
+            .asked
+            .iter()
+            .any(|(other, _)| Arc::ptr_eq(other, &backend))
+            || !self.has_others(&backend)
+        {
             return;
         }
         self.asked.push((Arc::clone(&backend), now));

@@ -44,7 +44,10 @@ impl Stage {
             .iter()
             .map(|server| format!("{}{after}\n", server.url()))
             .collect();
-        let mpp = Mpp::start(&endpoints, &[args, &["--selection-interval", "1h"]].concat());
+        let mpp = Mpp::start(
+            &endpoints,
+            &[args, &["--selection-interval", "1h"]].concat(),
+        );
         mpp.wait_for_rounds(1);
         Self { servers, mpp }
     }
@@ -74,7 +77,10 @@ impl Stage {
     fn real(&self, text: &str) -> String {
         let mut text = text.to_owned();
         for (place, server) in self.servers.iter().enumerate() {
-            text = text.replace(&format!("127.0.0.1:2400{}", place + 1), &format!("127.0.0.1:{}", server.port));
+            text = text.replace(
+                &format!("127.0.0.1:2400{}", place + 1),
+                &format!("127.0.0.1:{}", server.port),
+            );
         }
         text
     }
@@ -82,7 +88,10 @@ impl Stage {
     fn recorded(&self, text: &str) -> String {
         let mut text = text.to_owned();
         for (place, server) in self.servers.iter().enumerate() {
-            text = text.replace(&format!("127.0.0.1:{}", server.port), &format!("127.0.0.1:2400{}", place + 1));
+            text = text.replace(
+                &format!("127.0.0.1:{}", server.port),
+                &format!("127.0.0.1:2400{}", place + 1),
+            );
         }
         text
     }
@@ -165,12 +174,18 @@ fn cookies_random() {
             assert_eq!(answer.header("set-cookie"), None, "{label}");
             let recorded = step["client_got"].as_str().unwrap();
             let by = stage.recorded(answer.header("mpp.servedby").unwrap());
-            assert!(recorded.contains(&format!("Mpp.servedby: {by}\r\n")), "{label}: {by}");
+            assert!(
+                recorded.contains(&format!("Mpp.servedby: {by}\r\n")),
+                "{label}: {by}"
+            );
         }
         forms += 1;
     }
     println!("affinity: {forms} forms of the cookie");
-    assert_eq!(stage.mpp.metric("mpp_affinity_hits{type=\"cookies\"}") as usize / 20, 1);
+    assert_eq!(
+        stage.mpp.metric("mpp_affinity_hits{type=\"cookies\"}") as usize / 20,
+        1
+    );
 }
 
 #[test]
@@ -246,7 +261,9 @@ fn sourceip_shared_key() {
         let served: Vec<String> = forms
             .iter()
             .map(|form| {
-                let form = form.replace("10.0.2.", &format!("10.{round}.2.")).replace("db8::", &format!("db8:{round}::"));
+                let form = form
+                    .replace("10.0.2.", &format!("10.{round}.2."))
+                    .replace("db8::", &format!("db8:{round}::"));
                 let one = stage.summary(3, from(&form));
                 assert_eq!(one.served_by.len(), 1, "{one:?}");
                 one.served_by.keys().next().unwrap().clone()
@@ -283,14 +300,21 @@ fn sourceip_dead_backend() {
     stage.servers[place].stop();
     let after = stage.summary(10, from("10.0.0.9"));
     assert_eq!(after.statuses, BTreeSet::from([200]));
-    assert_eq!(after.served_by.len(), 1, "it sticks to its new server: {after:?}");
+    assert_eq!(
+        after.served_by.len(),
+        1,
+        "it sticks to its new server: {after:?}"
+    );
 }
 
 #[test]
 fn sourceip_single() {
     let stage = Stage::start(&["--affinity-options", "sourceip"]);
     all_from(&stage.summary(5, |_| String::new()), B2);
-    assert_eq!(stage.mpp.metric("mpp_affinity_hits{type=\"sourceip\"}"), 0.0);
+    assert_eq!(
+        stage.mpp.metric("mpp_affinity_hits{type=\"sourceip\"}"),
+        0.0
+    );
 }
 
 #[test]

@@ -10,8 +10,8 @@ mod support;
 
 use std::{collections::BTreeMap, fs, net::TcpListener, os::unix::process::ExitStatusExt as _};
 
-use serde::Deserialize;
 use nix::sys::signal::Signal;
+use serde::Deserialize;
 use shared::testing::{eventually, golden, process::Program, wire::free_tcp_port};
 use support::{
     command,
@@ -60,9 +60,17 @@ const DEVIATIONS: &[(&str, &str, Instead)] = &[
     ("-k without a value", "C1", Exit(2)),
     ("verbose=maybe", "C1", Exit(2)),
     ("both forms of one flag", "C1", Exit(2)),
-    ("port out of range", "C3", Fails(1, "cannot listen on port 99999")),
+    (
+        "port out of range",
+        "C3",
+        Fails(1, "cannot listen on port 99999"),
+    ),
     ("negative port", "C3", Fails(1, "cannot listen on port -1")),
-    ("port already in use", "C3", Fails(1, "cannot listen on port PORT")),
+    (
+        "port already in use",
+        "C3",
+        Fails(1, "cannot listen on port PORT"),
+    ),
     ("affinity none", "option none", Runs),
     ("MPP_PORT garbage", "C2", Fails(1, "MPP_PORT")),
     ("MPP_VERBOSE garbage", "C2", Fails(1, "MPP_VERBOSE")),
@@ -74,7 +82,11 @@ const DEVIATIONS: &[(&str, &str, Instead)] = &[
         "README's name",
         Fails(1, "unable to load in-cluster configuration"),
     ),
-    ("principal secret not json", "wording", Fails(1, "marathon principal secret")),
+    (
+        "principal secret not json",
+        "wording",
+        Fails(1, "marathon principal secret"),
+    ),
     ("principal secret without uid", "L5", Fails(1, "'uid'")),
     (
         "principal secret without login_endpoint",
@@ -114,7 +126,10 @@ fn every_recorded_invocation_does_the_same() {
             .find(|(label, ..)| case.label.starts_with(label));
         match deviation {
             None if got == expected => same += 1,
-            None => failures.push(format!("{}\nexpected {expected:#?}\ngot {got:#?}", case.label)),
+            None => failures.push(format!(
+                "{}\nexpected {expected:#?}\ngot {got:#?}",
+                case.label
+            )),
             Some((_, row, instead)) => {
                 deviating += 1;
                 if !holds(instead, &got, &expected, &port) {
@@ -177,15 +192,16 @@ fn run(case: &Case, server: &Prometheus) -> (Outcome, String) {
         .iter()
         .map(|(name, value)| (name.as_str(), value.as_str()))
         .collect();
-    let mut program = Program::spawn(
-        command(folder.path(), &environment).args(case.args.iter().map(replaced)),
-    );
+    let mut program =
+        Program::spawn(command(folder.path(), &environment).args(case.args.iter().map(replaced)));
     let listening = eventually(&format!("{} to end or to listen", case.label), || {
         if program.exited().is_some() {
             return Some(None);
         }
         let lines = program.stderr();
-        let listening = lines.iter().find(|line| line.contains("is listening on port"))?;
+        let listening = lines
+            .iter()
+            .find(|line| line.contains("is listening on port"))?;
         // The first round of selection says one of these.
         let selected = ["New targets differ", "no valid selection"];
         lines
@@ -229,13 +245,21 @@ fn expected(case: &Case, port: &str) -> Outcome {
                 .lines()
                 .filter(|line| line.contains("msg=") && !is_chatter(line))
                 .map(|line| message(line).to_owned())
-                .chain(case.stderr.lines().filter(|line| !line.contains("time=") && line.starts_with("No help")).map(str::to_owned))
+                .chain(
+                    case.stderr
+                        .lines()
+                        .filter(|line| !line.contains("time=") && line.starts_with("No help"))
+                        .map(str::to_owned),
+                )
                 .collect();
             lines.sort();
             lines.dedup();
             lines
         },
-        port: (case.probe.as_deref().is_some_and(|probe| probe.starts_with("listening"))
+        port: (case
+            .probe
+            .as_deref()
+            .is_some_and(|probe| probe.starts_with("listening"))
             || octal_port)
             .then(|| port.to_owned()),
     }
@@ -294,17 +318,26 @@ fn help_names_every_recorded_flag_with_its_variable_and_default() {
     for flag in &flags {
         let entry = help
             .split("\n   -")
-            .find(|entry| entry.starts_with(flag.names[0].trim_start_matches('-')) || entry.starts_with(&flag.names[0][1..]))
+            .find(|entry| {
+                entry.starts_with(flag.names[0].trim_start_matches('-'))
+                    || entry.starts_with(&flag.names[0][1..])
+            })
             .unwrap_or_else(|| panic!("{} is missing", flag.names[0]));
         for name in &flag.names {
-            assert!(format!("-{entry}").contains(name.as_str()), "{name}: {entry}");
+            assert!(
+                format!("-{entry}").contains(name.as_str()),
+                "{name}: {entry}"
+            );
         }
         if let Some(variable) = &flag.env {
             assert!(entry.contains(variable), "{variable}: {entry}");
         }
         if let Some(default) = &flag.default {
             let default = default.to_string().replace(['"', '\\'], "");
-            assert!(entry.contains(&format!("default: {default}")), "{default}: {entry}");
+            assert!(
+                entry.contains(&format!("default: {default}")),
+                "{default}: {entry}"
+            );
         }
     }
     println!("cli: {} flags as recorded", flags.len());

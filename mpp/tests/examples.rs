@@ -20,7 +20,9 @@ use support::{
 use tempfile::TempDir;
 
 fn deploy(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy").join(path)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../deploy")
+        .join(path)
 }
 
 fn read(path: &str) -> String {
@@ -42,7 +44,11 @@ fn every_example_serves() {
             .replace("http://127.0.0.1:19091", &servers[0].url())
             .replace("http://127.0.0.1:19092", &servers[1].url());
         fs::write(folder.path().join("endpoints"), endpoints).unwrap();
-        fs::copy(deploy("examples/mpp/web.yml"), folder.path().join("web.yml")).unwrap();
+        fs::copy(
+            deploy("examples/mpp/web.yml"),
+            folder.path().join("web.yml"),
+        )
+        .unwrap();
         let text = fs::read_to_string(&path).unwrap();
         let variables: Vec<(&str, &str)> = text
             .lines()
@@ -51,16 +57,28 @@ fn every_example_serves() {
             .collect();
         let mut mpp = Mpp::spawn(folder, &[], &variables);
         let password = text.contains("MPP_WEB_CONFIG_FILE");
-        let credentials = if password { "Authorization: Basic YWRtaW46YWRtaW4=\r\n" } else { "" };
+        let credentials = if password {
+            "Authorization: Basic YWRtaW46YWRtaW4=\r\n"
+        } else {
+            ""
+        };
         let ask = |credentials: &str| {
-            let bytes = format!("GET /x HTTP/1.1\r\nHost: h\r\nConnection: close\r\n{credentials}\r\n");
+            let bytes =
+                format!("GET /x HTTP/1.1\r\nHost: h\r\nConnection: close\r\n{credentials}\r\n");
             request(mpp.port, bytes.as_bytes()).unwrap().status
         };
         assert_eq!(ask(credentials), 200, "{}", path.display());
         if password {
             assert_eq!(ask(""), 401);
         }
-        assert!(!mpp.program.stderr().iter().any(|line| line.contains("skipped")), "{}", path.display());
+        assert!(
+            !mpp.program
+                .stderr()
+                .iter()
+                .any(|line| line.contains("skipped")),
+            "{}",
+            path.display()
+        );
         assert!(mpp.program.terminate().success(), "{}", path.display());
     }
     assert_eq!(seen, 5);
@@ -75,7 +93,10 @@ fn dashboard_and_alerts_use_metrics_that_exist() {
     // A retry and a hit of a cookie bring the families that are there only then.
     servers[0].set(|manners| manners.proxied = Reply::Status(502, "bad"));
     for server in &servers {
-        let bytes = format!("GET /x HTTP/1.1\r\nHost: h\r\nCookie: MPP.Route={}\r\n\r\n", server.url());
+        let bytes = format!(
+            "GET /x HTTP/1.1\r\nHost: h\r\nCookie: MPP.Route={}\r\n\r\n",
+            server.url()
+        );
         assert_eq!(request(mpp.port, bytes.as_bytes()).unwrap().status, 200);
     }
     let known: BTreeSet<String> = mpp
@@ -92,14 +113,21 @@ fn dashboard_and_alerts_use_metrics_that_exist() {
             .collect();
         assert!(used.len() > 3, "{file}");
         for name in used {
-            assert!(known.contains(name), "{file}: {name} is not among {known:?}");
+            assert!(
+                known.contains(name),
+                "{file}: {name} is not among {known:?}"
+            );
         }
     }
 }
 
 #[test]
 fn manifests_and_units_name_variables_that_exist() {
-    let known: Vec<&str> = FLAGS.iter().flat_map(|flag| flag.environment).copied().collect();
+    let known: Vec<&str> = FLAGS
+        .iter()
+        .flat_map(|flag| flag.environment)
+        .copied()
+        .collect();
     for file in ["kubernetes/mpp.yaml", "systemd/mpp.service"] {
         let text = read(file);
         let used: BTreeSet<&str> = text

@@ -125,8 +125,14 @@ fn wait_until_served_by(mpp: &Mpp, server: &Prometheus) {
 
 #[test]
 fn a_killed_server_fails_no_request_and_returns() {
-    for strategy in ["single-most-data", "random", "round-robin", "least-requests"] {
-        let (mut servers, mpp) = three(&["--routing-strategy", strategy, "--selection-interval", "2s"]);
+    for strategy in [
+        "single-most-data",
+        "random",
+        "round-robin",
+        "least-requests",
+    ] {
+        let (mut servers, mpp) =
+            three(&["--routing-strategy", strategy, "--selection-interval", "2s"]);
         let load = Load::start(mpp.port);
         load.run(PHASE);
         servers[1].stop();
@@ -174,7 +180,10 @@ fn a_server_that_hangs_is_found_out_and_what_waits_for_it_is_tried_elsewhere() {
         manners.metrics = Reply::Hang;
     });
     eventually("the hang to be found out", || {
-        (mpp.metric(&format!("mpp_backend_ejections_total{{backend=\"{}\"}}", servers[1].url())) > 0.0)
+        (mpp.metric(&format!(
+            "mpp_backend_ejections_total{{backend=\"{}\"}}",
+            servers[1].url()
+        )) > 0.0)
             .then_some(())
     });
     println!("failover, hang: found out after {:?}", hung.elapsed());
@@ -198,12 +207,16 @@ fn a_limit_on_the_first_byte_ejects_a_server_that_answers_only_cheap_queries() {
     load.run(PHASE);
     let failed = load.finish("no first byte");
     assert!(failed.is_empty(), "{failed:?}");
-    let retries = format!("mpp_retries_by_reason_total{{backend=\"{}\",reason=\"hang\"}}", servers[1].url());
+    let retries = format!(
+        "mpp_retries_by_reason_total{{backend=\"{}\",reason=\"hang\"}}",
+        servers[1].url()
+    );
     assert!(mpp.metric(&retries) > 0.0);
 }
 
 #[test]
-fn a_reset_before_the_answer_is_tried_elsewhere_and_one_in_the_middle_ends_the_clients_connection() {
+fn a_reset_before_the_answer_is_tried_elsewhere_and_one_in_the_middle_ends_the_clients_connection()
+{
     let (servers, mpp) = three(&[]);
     servers[1].set(|manners| manners.proxied = Reply::RawThenReset(Vec::new()));
     let load = Load::start(mpp.port);
@@ -227,7 +240,10 @@ fn a_reset_before_the_answer_is_tried_elsewhere_and_one_in_the_middle_ends_the_c
             assert!("part".starts_with(&answer.text()), "{answer:?}");
         }
     }
-    let cuts = format!("mpp_backend_failures_total{{backend=\"{}\",reason=\"cut\"}}", servers[1].url());
+    let cuts = format!(
+        "mpp_backend_failures_total{{backend=\"{}\",reason=\"cut\"}}",
+        servers[1].url()
+    );
     assert_eq!(mpp.metric(&cuts), 4.0);
 }
 
@@ -241,9 +257,15 @@ fn a_slow_server_is_waited_for() {
     load.run(PHASE);
     let failed = load.finish("slow");
     assert!(failed.is_empty(), "{failed:?}");
-    let ejections = format!("mpp_backend_ejections_total{{backend=\"{}\"}}", servers[1].url());
+    let ejections = format!(
+        "mpp_backend_ejections_total{{backend=\"{}\"}}",
+        servers[1].url()
+    );
     assert_eq!(mpp.metric(&ejections), 0.0);
-    assert_eq!(mpp.get("/x").header("mpp.servedby"), Some(servers[1].url().as_str()));
+    assert_eq!(
+        mpp.get("/x").header("mpp.servedby"),
+        Some(servers[1].url().as_str())
+    );
 }
 
 #[test]
@@ -254,18 +276,28 @@ fn a_long_query_alone_is_no_hang() {
     });
     let answer = mpp.get("/api/v1/query_range?query=long");
     assert_eq!(answer.status, 200);
-    assert_eq!(answer.header("mpp.servedby"), Some(servers[1].url().as_str()));
+    assert_eq!(
+        answer.header("mpp.servedby"),
+        Some(servers[1].url().as_str())
+    );
 }
 
 #[test]
-fn a_server_that_fails_requests_but_answers_probes_is_ejected_and_comes_back_by_a_background_probe() {
+fn a_server_that_fails_requests_but_answers_probes_is_ejected_and_comes_back_by_a_background_probe()
+{
     let (servers, mpp) = three(&["--selection-interval", "1h"]);
     servers[1].set(|manners| manners.proxied = Reply::Status(502, "bad"));
     for _ in 0..6 {
         let answer = mpp.get("/x");
-        assert_eq!((answer.status, answer.header("mpp.servedby")), (200, Some(servers[2].url().as_str())));
+        assert_eq!(
+            (answer.status, answer.header("mpp.servedby")),
+            (200, Some(servers[2].url().as_str()))
+        );
     }
-    let ejections = format!("mpp_backend_ejections_total{{backend=\"{}\"}}", servers[1].url());
+    let ejections = format!(
+        "mpp_backend_ejections_total{{backend=\"{}\"}}",
+        servers[1].url()
+    );
     assert_eq!(mpp.metric(&ejections), 1.0);
     let tried = servers[1].seen().len();
     assert_eq!(tried, 3, "after three failures in a row it is left alone");
@@ -279,7 +311,9 @@ fn what_changes_something_is_not_sent_twice() {
     servers[1].set(|manners| manners.proxied = Reply::Status(502, "bad"));
     let post = |path: &str| {
         let bytes = format!("POST {path} HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx");
-        request_within(mpp.port, bytes.as_bytes(), PATIENCE).unwrap().status
+        request_within(mpp.port, bytes.as_bytes(), PATIENCE)
+            .unwrap()
+            .status
     };
     assert_eq!(post("/api/v1/admin/tsdb/snapshot"), 502);
     assert_eq!(post("/api/v1/write"), 502);
@@ -298,8 +332,12 @@ fn when_nobody_answers_the_client_is_told_why_and_the_selection_stays() {
     assert!(answer.text().contains("cannot connect"), "{answer:?}");
     assert!(answer.header("mpp.servedby").is_some());
     assert_eq!(answer.header("set-cookie"), None);
-    eventually("the selection to be stale", || (mpp.metric("mpp_selected_backends") == 0.0).then_some(()));
+    eventually("the selection to be stale", || {
+        (mpp.metric("mpp_selected_backends") == 0.0).then_some(())
+    });
     assert_eq!(mpp.status()["selection"]["stale"], true);
     servers[0].restart();
-    eventually("a server to be found again", || (mpp.get("/x").status == 200).then_some(()));
+    eventually("a server to be found again", || {
+        (mpp.get("/x").status == 200).then_some(())
+    });
 }

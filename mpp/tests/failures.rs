@@ -55,13 +55,21 @@ const DEVIATIONS: &[(&str, &str, End)] = &[
     ("failure-midbody-cl-rst", "R5", End::Cut),
     ("failure-midbody-chunked-eof", "R5", End::Cut),
     ("failure-midbody-chunked-rst", "R5", End::Cut),
-    ("failure-first-retry-also-dead", "no failed request that a healthy server could have answered", End::Answer(200, 1)),
+    (
+        "failure-first-retry-also-dead",
+        "no failed request that a healthy server could have answered",
+        End::Answer(200, 1),
+    ),
 ];
 
 fn reply(scenario: &str) -> Reply {
     let part = "p".repeat(100);
-    let whole = format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 1000\r\n\r\n{part}");
-    let chunk = format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n64\r\n{part}\r\n");
+    let whole = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 1000\r\n\r\n{part}"
+    );
+    let chunk = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n64\r\n{part}\r\n"
+    );
     match scenario {
         "failure-500" => Reply::Status(500, "backend says 500"),
         "failure-501" => Reply::Status(501, "backend says 501"),
@@ -93,14 +101,24 @@ fn every_recorded_failure_ends_the_same_or_better() {
             servers.iter_mut().for_each(Prometheus::stop);
         }
         let endpoints: String = servers.iter().map(|server| server.url() + "\n").collect();
-        let interval = if name.starts_with("all-down") { "1s" } else { "1h" };
+        let interval = if name.starts_with("all-down") {
+            "1s"
+        } else {
+            "1h"
+        };
         // As recorded: no ejection, so that each request meets the failure.
-        let mpp = Mpp::start(&endpoints, &["--selection-interval", interval, "--eject-after", "0"]);
+        let mpp = Mpp::start(
+            &endpoints,
+            &["--selection-interval", interval, "--eject-after", "0"],
+        );
         mpp.wait_for_rounds(1);
         servers[1].set(|manners| manners.proxied = reply(name));
         for (place, step) in scenario.steps.iter().enumerate() {
             match (name, place) {
-                ("failure-refused", 1) | ("failure-refused-post" | "failure-first-retry-also-dead", 0) => servers[1].stop(),
+                ("failure-refused", 1)
+                | ("failure-refused-post" | "failure-first-retry-also-dead", 0) => {
+                    servers[1].stop();
+                }
                 ("all-down-after-selection", 1) => servers.iter_mut().for_each(Prometheus::stop),
                 _ => {}
             }
@@ -113,7 +131,11 @@ fn every_recorded_failure_ends_the_same_or_better() {
             if name == "failure-first-retry-also-dead" {
                 servers[2].set(|manners| manners.proxied = Reply::Status(502, "backend says 502"));
             }
-            let limit = if step.note.is_some() { Duration::from_millis(1500) } else { PATIENCE };
+            let limit = if step.note.is_some() {
+                Duration::from_millis(1500)
+            } else {
+                PATIENCE
+            };
             let head_only = step.client_sent.starts_with("HEAD ");
             let answer = request_within(mpp.port, step.client_sent.as_bytes(), limit);
             let got = end(answer.as_ref(), &servers);
@@ -124,7 +146,10 @@ fn every_recorded_failure_ends_the_same_or_better() {
             // Where all servers are down, which of them was asked last is chance.
             let same_status = matches!((got, expected), (End::Answer(got, _), End::Answer(expected, _)) if got == expected);
             if got != expected && !(name.starts_with("all-down") && same_status) {
-                failures.push(format!("{name}, {}: expected {expected:?}, got {got:?}", step.label));
+                failures.push(format!(
+                    "{name}, {}: expected {expected:?}, got {got:?}",
+                    step.label
+                ));
             }
             if let Some(answer) = answer.filter(|answer| answer.status >= 500) {
                 // Section 8 and R4: no cookie for a failure, and words instead of nothing.
@@ -135,7 +160,9 @@ fn every_recorded_failure_ends_the_same_or_better() {
         if name == "failure-refused" {
             let retries = format!("mpp_retries{{backend=\"{}\"}}", servers[1].url());
             assert!(mpp.metric(&retries) >= 1.0);
-            eventually("the forced round", || (mpp.metric("mpp_selection_events") >= 2.0).then_some(()));
+            eventually("the forced round", || {
+                (mpp.metric("mpp_selection_events") >= 2.0).then_some(())
+            });
         }
     }
     println!(
@@ -155,7 +182,10 @@ fn end(answer: Option<&Response>, servers: &[Prometheus]) -> End {
         return End::Cut;
     }
     let by = answer.header("mpp.servedby").unwrap_or_default();
-    let place = servers.iter().position(|server| server.url() == by).map_or(0, |place| place + 1);
+    let place = servers
+        .iter()
+        .position(|server| server.url() == by)
+        .map_or(0, |place| place + 1);
     End::Answer(answer.status, place)
 }
 

@@ -36,12 +36,16 @@ fn stage(args: &[&str]) -> (Prometheus, Mpp) {
 #[test]
 fn events_reach_the_client_as_they_come() {
     let (server, mpp) = stage(&[]);
-    let events: Vec<Vec<u8>> = (0..5).map(|n| format!("data: {n}\n\n").into_bytes()).collect();
+    let events: Vec<Vec<u8>> = (0..5)
+        .map(|n| format!("data: {n}\n\n").into_bytes())
+        .collect();
     let pause = Duration::from_millis(400);
     server.set(|manners| manners.proxied = Reply::Stream(events, pause));
     let mut stream = connect(mpp.port, PATIENCE).unwrap();
     let started = Instant::now();
-    stream.write_all(b"GET /api/v1/notifications/live HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+    stream
+        .write_all(b"GET /api/v1/notifications/live HTTP/1.1\r\nHost: h\r\n\r\n")
+        .unwrap();
     while read_line(&mut stream).unwrap() != "\r" {}
     read_line(&mut stream).unwrap();
     assert_eq!(read_line(&mut stream).unwrap(), "data: 0");
@@ -57,14 +61,19 @@ fn events_reach_the_client_as_they_come() {
 fn a_websocket_passes_both_ways_and_ends_with_either_side() {
     let (server, mpp) = stage(&[]);
     server.set(|manners| manners.proxied = Reply::Echo);
-    let recorded: Vec<Value> = golden::json(support::golden("http/streaming-websocket-signals-tempfiles.json"));
+    let recorded: Vec<Value> = golden::json(support::golden(
+        "http/streaming-websocket-signals-tempfiles.json",
+    ));
     let sent = recorded[0]["client_sent"].as_str().unwrap();
     let mut stream = connect(mpp.port, PATIENCE).unwrap();
     stream.write_all(sent.as_bytes()).unwrap();
     let answer = read_response(&mut stream, false).unwrap();
     assert_eq!(answer.status, 101);
     assert_eq!(answer.header("sec-websocket-accept"), Some("x"));
-    assert_eq!((answer.header("mpp.servedby"), answer.header("set-cookie")), (None, None));
+    assert_eq!(
+        (answer.header("mpp.servedby"), answer.header("set-cookie")),
+        (None, None)
+    );
     let head = server.seen()[0].head.to_lowercase();
     // R8: recorded with its query twice.
     assert!(head.starts_with("get /ws?x=1 http/1.1\r\n"), "{head}");
@@ -93,7 +102,10 @@ fn a_websocket_passes_both_ways_and_ends_with_either_side() {
 fn a_websocket_that_is_refused_is_tried_elsewhere() {
     let mut dead = Prometheus::start("b1", Manners::good("9"));
     let server = Prometheus::start("b2", Manners::good("1").proxied(Reply::Echo));
-    let mpp = Mpp::start(&format!("{}\n{}\n", dead.url(), server.url()), &["--selection-interval", "1h"]);
+    let mpp = Mpp::start(
+        &format!("{}\n{}\n", dead.url(), server.url()),
+        &["--selection-interval", "1h"],
+    );
     mpp.wait_for_rounds(1);
     dead.stop();
     let bytes = "GET /ws HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
@@ -110,9 +122,13 @@ fn sigterm_lets_requests_finish_and_a_delay_tells_load_balancers_first() {
     });
     let port = mpp.port;
     let slow = thread::spawn(move || request(port, b"GET /slow HTTP/1.1\r\nHost: h\r\n\r\n"));
-    eventually("the request to be under way", || (!server.seen().is_empty()).then_some(()));
+    eventually("the request to be under way", || {
+        (!server.seen().is_empty()).then_some(())
+    });
     mpp.program.signal(Signal::SIGTERM);
-    eventually("health to say so", || (mpp.get("/mpp/health").status == 503).then_some(()));
+    eventually("health to say so", || {
+        (mpp.get("/mpp/health").status == 503).then_some(())
+    });
     assert_eq!(slow.join().unwrap().unwrap().status, 200);
     let status = mpp.program.wait();
     assert!(status.success(), "{status:?}");
@@ -125,7 +141,9 @@ fn sigterm_cuts_what_takes_longer_than_the_limit() {
     server.set(|manners| manners.proxied = Reply::Hang);
     let port = mpp.port;
     let hung = thread::spawn(move || request(port, b"GET /slow HTTP/1.1\r\nHost: h\r\n\r\n"));
-    eventually("the request to be under way", || (!server.seen().is_empty()).then_some(()));
+    eventually("the request to be under way", || {
+        (!server.seen().is_empty()).then_some(())
+    });
     assert!(mpp.program.terminate().success());
     assert!(hung.join().unwrap().is_none());
     mpp.program.wait_for_line("still under way");
@@ -134,7 +152,9 @@ fn sigterm_cuts_what_takes_longer_than_the_limit() {
 /// A client that trusts `authority`.
 fn tls_request(port: u16, authority: &Authority, bytes: &[u8]) -> String {
     let mut roots = rustls::RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(authority.pem().as_bytes()).unwrap()).unwrap();
+    roots
+        .add(CertificateDer::from_pem_slice(authority.pem().as_bytes()).unwrap())
+        .unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -165,9 +185,20 @@ fn a_web_configuration_brings_tls_a_password_and_headers() {
     )
     .unwrap();
     fs::write(folder.path().join("endpoints.txt"), server.url()).unwrap();
-    let mpp = Mpp::spawn(folder, &["--endpoints-file", "endpoints.txt", "--web-config-file", "web.yml"], &[]);
+    let mpp = Mpp::spawn(
+        folder,
+        &[
+            "--endpoints-file",
+            "endpoints.txt",
+            "--web-config-file",
+            "web.yml",
+        ],
+        &[],
+    );
     let ask = |credentials: &str, path: &str| {
-        let bytes = format!("POST {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: 8\r\n{credentials}\r\nquery=up");
+        let bytes = format!(
+            "POST {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: 8\r\n{credentials}\r\nquery=up"
+        );
         tls_request(mpp.port, &authority, bytes.as_bytes())
     };
     let answer = ask("", "/x");
@@ -176,11 +207,23 @@ fn a_web_configuration_brings_tls_a_password_and_headers() {
     // reader:secret
     let reader = "Authorization: Basic cmVhZGVyOnNlY3JldA==\r\n";
     let answer = ask(reader, "/x");
-    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("served_by"), "{answer}");
-    assert!(answer.to_lowercase().contains("x-frame-options: deny"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 200 ") && answer.contains("served_by"),
+        "{answer}"
+    );
+    assert!(
+        answer.to_lowercase().contains("x-frame-options: deny"),
+        "{answer}"
+    );
     let seen = server.seen();
     assert_eq!(seen[0].body, b"query=up");
-    assert!(seen[0].head.to_lowercase().contains("x-forwarded-proto: https"), "{seen:?}");
+    assert!(
+        seen[0]
+            .head
+            .to_lowercase()
+            .contains("x-forwarded-proto: https"),
+        "{seen:?}"
+    );
     assert!(ask(reader, "/mpp/health").starts_with("HTTP/1.1 200 "));
 }
 
@@ -189,7 +232,16 @@ fn a_bad_web_configuration_names_itself_and_nothing_starts() {
     let folder = tempfile::TempDir::new().unwrap();
     fs::write(folder.path().join("web.yml"), "tls_server_config: [").unwrap();
     let mut command = support::command(folder.path(), &[]);
-    command.args(["--endpoints-file", "e", "--port", "0", "--listen-address", "127.0.0.1", "--web-config-file", "web.yml"]);
+    command.args([
+        "--endpoints-file",
+        "e",
+        "--port",
+        "0",
+        "--listen-address",
+        "127.0.0.1",
+        "--web-config-file",
+        "web.yml",
+    ]);
     let mut program = shared::testing::process::Program::spawn(&mut command);
     assert_eq!(program.wait().code(), Some(1));
     program.wait_for_line("web.yml");

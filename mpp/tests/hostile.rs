@@ -47,20 +47,55 @@ fn requests_of_two_lengths_and_bad_chunks_are_refused_and_nothing_is_smuggled() 
         let answer = exchange(mpp.port, bytes.as_bytes());
         assert!(answer.starts_with("HTTP/1.1 400 "), "{what}: {answer}");
         let seen = server.take_seen();
-        assert!(seen.iter().all(|seen| !seen.head.contains("/smuggled")), "{what}: {seen:?}");
+        assert!(
+            seen.iter().all(|seen| !seen.head.contains("/smuggled")),
+            "{what}: {seen:?}"
+        );
     };
-    f("two different lengths", "Content-Length: 5\r\nContent-Length: 6\r\n", "hello");
+    f(
+        "two different lengths",
+        "Content-Length: 5\r\nContent-Length: 6\r\n",
+        "hello",
+    );
     f("a list of lengths", "Content-Length: 5, 6\r\n", "hello");
-    f("a length and chunks", "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", &format!("0\r\n\r\n{smuggled}"));
-    f("chunks and a length", "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", &format!("0\r\n\r\n{smuggled}"));
+    f(
+        "a length and chunks",
+        "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+        &format!("0\r\n\r\n{smuggled}"),
+    );
+    f(
+        "chunks and a length",
+        "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+        &format!("0\r\n\r\n{smuggled}"),
+    );
     f("an unknown coding", "Transfer-Encoding: gzip\r\n", smuggled);
-    f("chunked is not last", "Transfer-Encoding: chunked, gzip\r\n", smuggled);
+    f(
+        "chunked is not last",
+        "Transfer-Encoding: chunked, gzip\r\n",
+        smuggled,
+    );
     f("a negative length", "Content-Length: -1\r\n", smuggled);
     f("a length with a sign", "Content-Length: +5\r\n", "hello");
-    f("a chunk size that is none", "Transfer-Encoding: chunked\r\n", &format!("zz\r\n{smuggled}"));
-    f("a chunk size beyond all numbers", "Transfer-Encoding: chunked\r\n", &format!("fffffffffffffffff\r\n{smuggled}"));
-    f("a chunk longer than its size", "Transfer-Encoding: chunked\r\n", &format!("3\r\nhello\r\n0\r\n\r\n{smuggled}"));
-    f("a blank before the colon", "Content-Length : 5\r\n", "hello");
+    f(
+        "a chunk size that is none",
+        "Transfer-Encoding: chunked\r\n",
+        &format!("zz\r\n{smuggled}"),
+    );
+    f(
+        "a chunk size beyond all numbers",
+        "Transfer-Encoding: chunked\r\n",
+        &format!("fffffffffffffffff\r\n{smuggled}"),
+    );
+    f(
+        "a chunk longer than its size",
+        "Transfer-Encoding: chunked\r\n",
+        &format!("3\r\nhello\r\n0\r\n\r\n{smuggled}"),
+    );
+    f(
+        "a blank before the colon",
+        "Content-Length : 5\r\n",
+        "hello",
+    );
     f("two hosts", "Host: other\r\n", smuggled);
     assert_eq!(mpp.get("/x").status, 200);
 }
@@ -83,14 +118,20 @@ fn a_head_without_end_is_refused() {
 #[test]
 fn an_address_as_method_is_no_forward_proxy() {
     let (server, mpp) = stage(&[]);
-    let answer = exchange(mpp.port, b"CONNECT example.com:443 HTTP/1.1\r\nHost: example.com:443\r\n\r\n");
+    let answer = exchange(
+        mpp.port,
+        b"CONNECT example.com:443 HTTP/1.1\r\nHost: example.com:443\r\n\r\n",
+    );
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
     assert!(server.seen().is_empty());
 }
 
 fn resident_kilobytes(mpp: &Mpp) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", mpp.program.id())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS:"))
+        .unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
@@ -107,7 +148,8 @@ fn ten_thousand_idle_connections_cost_little_and_nobody_waits_for_them() {
     // All are accepted: the last one is served as soon as it asks.
     let mut last = idle.last().unwrap().try_clone().unwrap();
     last.set_read_timeout(Some(PATIENCE)).unwrap();
-    last.write_all(b"GET /x HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+    last.write_all(b"GET /x HTTP/1.1\r\nHost: h\r\n\r\n")
+        .unwrap();
     assert_eq!(read_response(&mut last, false).unwrap().status, 200);
     let started = Instant::now();
     for _ in 0..50 {
@@ -175,8 +217,14 @@ fn a_client_that_leaves_takes_its_request_with_it() {
     server.set(|manners| manners.proxied = Reply::Hang);
     let in_flight = format!("mpp_backend_in_flight{{backend=\"{}\"}}", server.url());
     let mut stream = connect(mpp.port, PATIENCE).unwrap();
-    stream.write_all(b"GET /x HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
-    eventually("the request to be under way", || (mpp.metric(&in_flight) == 1.0).then_some(()));
+    stream
+        .write_all(b"GET /x HTTP/1.1\r\nHost: h\r\n\r\n")
+        .unwrap();
+    eventually("the request to be under way", || {
+        (mpp.metric(&in_flight) == 1.0).then_some(())
+    });
     drop(stream);
-    eventually("the request to be gone", || (mpp.metric(&in_flight) == 0.0).then_some(()));
+    eventually("the request to be gone", || {
+        (mpp.metric(&in_flight) == 0.0).then_some(())
+    });
 }

@@ -44,32 +44,112 @@ struct RecordedRequest {
 type Facts = BTreeMap<String, String>;
 
 /// Where one exchange deviates: label, row of the specification, fact, and its value instead (`None`: it is absent).
-type Deviation = (&'static str, &'static str, &'static str, Option<&'static str>);
+type Deviation = (
+    &'static str,
+    &'static str,
+    &'static str,
+    Option<&'static str>,
+);
 
 /// Beside these, everywhere: `X-Forwarded-Host` is the client's host (H1), the cookie has a path (A1), `Accept-Encoding`, `User-Agent`
 /// and `Content-Type` are not invented (7), chunked answers stay chunked (R6), the bodies of our own 400s are ours.
 const REQUESTS: &[Deviation] = &[
-    ("path with fragment characters", "a fragment is no part of a request", "target", Some("/graph?g0.expr=up&g0.tab=1")),
-    ("POST empty body", "6: Content-Length: 0", "> transfer-encoding", None),
-    ("POST empty body", "6: Content-Length: 0", "> content-length", Some("0")),
-    ("POST empty body", "6: Content-Length: 0", "request body", Some("")),
-    ("unknown method", "6: Content-Length: 0", "> transfer-encoding", None),
-    ("unknown method", "6: Content-Length: 0", "request body", Some("")),
-    ("double leading slash", "R8", "target", Some("//double/lead")),
+    (
+        "path with fragment characters",
+        "a fragment is no part of a request",
+        "target",
+        Some("/graph?g0.expr=up&g0.tab=1"),
+    ),
+    (
+        "POST empty body",
+        "6: Content-Length: 0",
+        "> transfer-encoding",
+        None,
+    ),
+    (
+        "POST empty body",
+        "6: Content-Length: 0",
+        "> content-length",
+        Some("0"),
+    ),
+    (
+        "POST empty body",
+        "6: Content-Length: 0",
+        "request body",
+        Some(""),
+    ),
+    (
+        "unknown method",
+        "6: Content-Length: 0",
+        "> transfer-encoding",
+        None,
+    ),
+    (
+        "unknown method",
+        "6: Content-Length: 0",
+        "request body",
+        Some(""),
+    ),
+    (
+        "double leading slash",
+        "R8",
+        "target",
+        Some("//double/lead"),
+    ),
     ("bare question mark", "R8", "target", Some("/x?")),
     ("absolute-form target", "R8", "target", Some("/abs?x=1")),
-    ("hop-by-hop request headers", "H2", "> proxy-connection", None),
+    (
+        "hop-by-hop request headers",
+        "H2",
+        "> proxy-connection",
+        None,
+    ),
     ("hop-by-hop request headers", "H2", "> x-hop", None),
-    ("empty User-Agent", "7: passed as it is", "> user-agent", Some("")),
-    ("HTTP/1.0 without Host", "H1: there is none", "> x-forwarded-host", None),
+    (
+        "empty User-Agent",
+        "7: passed as it is",
+        "> user-agent",
+        Some(""),
+    ),
+    (
+        "HTTP/1.0 without Host",
+        "H1: there is none",
+        "> x-forwarded-host",
+        None,
+    ),
 ];
 
 const RESPONSES: &[Deviation] = &[
-    ("gzip body, client sent no Accept-Encoding", "7: not unpacked for those who did not ask for it packed", "< content-encoding", Some("gzip")),
-    ("gzip body, client sent no Accept-Encoding", "7", "< content-length", Some("30")),
-    ("response headers incl. hop-by-hop pass", "H2", "< keep-alive", None),
-    ("response headers incl. hop-by-hop pass", "H2", "< proxy-authenticate", None),
-    ("response headers incl. hop-by-hop pass", "H2", "< x-hop", None),
+    (
+        "gzip body, client sent no Accept-Encoding",
+        "7: not unpacked for those who did not ask for it packed",
+        "< content-encoding",
+        Some("gzip"),
+    ),
+    (
+        "gzip body, client sent no Accept-Encoding",
+        "7",
+        "< content-length",
+        Some("30"),
+    ),
+    (
+        "response headers incl. hop-by-hop pass",
+        "H2",
+        "< keep-alive",
+        None,
+    ),
+    (
+        "response headers incl. hop-by-hop pass",
+        "H2",
+        "< proxy-authenticate",
+        None,
+    ),
+    (
+        "response headers incl. hop-by-hop pass",
+        "H2",
+        "< x-hop",
+        None,
+    ),
 ];
 
 fn three() -> [Prometheus; 3] {
@@ -89,7 +169,9 @@ fn recorded_requests_reach_the_server_as_recorded() {
     let scenario: Scenario = golden::json(support::golden("http/routing-requests.json"));
     let servers = three();
     let mpp = start(&servers);
-    replay("requests", &scenario, REQUESTS, &servers, &mpp, |_| Reply::Served);
+    replay("requests", &scenario, REQUESTS, &servers, &mpp, |_| {
+        Reply::Served
+    });
 }
 
 #[test]
@@ -123,7 +205,12 @@ fn replay(
         let seen: Vec<(usize, Seen)> = servers
             .iter()
             .enumerate()
-            .flat_map(|(place, server)| server.take_seen().into_iter().map(move |seen| (place, seen)))
+            .flat_map(|(place, server)| {
+                server
+                    .take_seen()
+                    .into_iter()
+                    .map(move |seen| (place, seen))
+            })
             .collect();
         let got = got(answer.as_ref(), &seen, servers);
         let mut want = wanted(step);
@@ -138,7 +225,10 @@ fn replay(
             }
         }
         // What the recorded gzip answer unpacks to is compared in words only.
-        if step.label.starts_with("gzip body, client sent no Accept-Encoding") {
+        if step
+            .label
+            .starts_with("gzip body, client sent no Accept-Encoding")
+        {
             want.insert("body".to_owned(), got["body"].clone());
         }
         deviating += usize::from(listed);
@@ -149,7 +239,13 @@ fn replay(
                 .collect::<std::collections::BTreeSet<_>>()
                 .into_iter()
                 .filter(|key| got.get(*key) != want.get(*key))
-                .map(|key| format!("  {key}: expected {:?}, got {:?}", want.get(key), got.get(key)))
+                .map(|key| {
+                    format!(
+                        "  {key}: expected {:?}, got {:?}",
+                        want.get(key),
+                        got.get(key)
+                    )
+                })
                 .collect();
             failures.push(format!("{}\n{}", step.label, differences.join("\n")));
         }
@@ -236,7 +332,10 @@ fn request_facts(head: &str, body: &str, facts: &mut Facts) {
     let line = head.lines().next().unwrap();
     let (method, rest) = line.split_once(' ').unwrap();
     facts.insert("method".to_owned(), method.to_owned());
-    facts.insert("target".to_owned(), rest.rsplit_once(' ').unwrap().0.to_owned());
+    facts.insert(
+        "target".to_owned(),
+        rest.rsplit_once(' ').unwrap().0.to_owned(),
+    );
     facts.insert("request body".to_owned(), body.to_owned());
     for (name, value) in headers(head) {
         append(facts, format!("> {name}"), value);
@@ -257,11 +356,23 @@ fn answer_facts(headers: impl Iterator<Item = (String, String)>, body: String, f
     for (name, value) in headers {
         // Times differ; how a body is framed does not matter; a type that the server did not give is not invented.
         let framing = name == "transfer-encoding" || name == "content-length" && value != "30";
-        let invented = name == "content-type" && value == "text/plain; charset=utf-8" && body != "OK";
-        if name == "date" || name == "connection" || framing || invented || name == "vary" && value.contains("Accept,") {
+        let invented =
+            name == "content-type" && value == "text/plain; charset=utf-8" && body != "OK";
+        if name == "date"
+            || name == "connection"
+            || framing
+            || invented
+            || name == "vary" && value.contains("Accept,")
+        {
             continue;
         }
-        append(facts, format!("< {name}"), value.replace("; HttpOnly", "; Path=/; HttpOnly").replace("Path=/; Path=/", "Path=/"));
+        append(
+            facts,
+            format!("< {name}"),
+            value
+                .replace("; HttpOnly", "; Path=/; HttpOnly")
+                .replace("Path=/; Path=/", "Path=/"),
+        );
     }
 }
 
@@ -286,19 +397,27 @@ fn answer_of(step: &Step) -> Reply {
     const DATE: &str = "Date: Mon, 01 Jan 2024 00:00:00 GMT\r\n";
     let raw = |text: String| Reply::Raw(text.into_bytes());
     let plain = |status: &str, body: &str| {
-        raw(format!("HTTP/1.1 {status}\r\n{DATE}Content-Length: {}\r\n\r\n{body}", body.len()))
+        raw(format!(
+            "HTTP/1.1 {status}\r\n{DATE}Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        ))
     };
     let (_, gzip_body) = step.client_got.split_once("\r\n\r\n").unwrap();
     let gzip = || {
-        let packed: Vec<u8> = if step.label.contains("no Accept-Encoding: mpp") || step.label.starts_with("HEAD") {
-            vec![0x1f; 30]
-        } else {
-            gzip_body.chars().map(|c| c as u8).collect()
-        };
+        let packed: Vec<u8> =
+            if step.label.contains("no Accept-Encoding: mpp") || step.label.starts_with("HEAD") {
+                vec![0x1f; 30]
+            } else {
+                gzip_body.chars().map(|c| c as u8).collect()
+            };
         let head = format!(
             "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n{DATE}Content-Encoding: gzip\r\nContent-Length: 30\r\n\r\n"
         );
-        let body: &[u8] = if step.label.starts_with("HEAD") { &[] } else { &packed };
+        let body: &[u8] = if step.label.starts_with("HEAD") {
+            &[]
+        } else {
+            &packed
+        };
         Reply::Raw([head.as_bytes(), body].concat())
     };
     let chunked = |rest: &str| {
@@ -361,7 +480,8 @@ fn a_long_body_is_streamed_without_being_kept_and_one_too_long_is_refused() {
     assert_eq!(send(3_000_000).unwrap().status, 200);
     assert_eq!(server.take_seen()[0].body.len(), 3_000_000);
     let chunked = |chunks: usize| {
-        let mut bytes = b"POST /x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+        let mut bytes =
+            b"POST /x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
         for _ in 0..chunks {
             bytes.extend_from_slice(b"f4240\r\n");
             bytes.extend(std::iter::repeat_n(b'y', 1_000_000));

@@ -58,23 +58,94 @@ struct Row {
 
 /// Where an endpoints file is read differently: the row of the specification, and the selected addresses instead, then others.
 const FILES: &[(&str, &str, &[&str], &[&str])] = &[
-    ("ep-crlf", "L1", &["http://127.0.0.1:24001", "http://127.0.0.1:24002", "http://127.0.0.1:24003"], &[]),
-    ("ep-tab", "L1", &["http://127.0.0.1:24001", "http://127.0.0.1:24002", "http://127.0.0.1:24003"], &[]),
-    ("ep-comment", "L1", &["http://127.0.0.1:24001", "http://127.0.0.1:24002", "http://127.0.0.1:24003"], &[]),
-    ("ep-comment-trailing", "L1", &["http://127.0.0.1:24001", "http://127.0.0.1:24002"], &[]),
-    ("ep-no-scheme", "L1", &["http://127.0.0.1:24001", "http://localhost:24002", "http://127.0.0.1:24003"], &[]),
-    ("ep-path", "a slash at the end is not shown", &["http://127.0.0.1:24001/prom", "http://127.0.0.1:24002/prom"], &[]),
-    ("ep-query", "a bad line is skipped", &["http://127.0.0.1:24002"], &[]),
+    (
+        "ep-crlf",
+        "L1",
+        &[
+            "http://127.0.0.1:24001",
+            "http://127.0.0.1:24002",
+            "http://127.0.0.1:24003",
+        ],
+        &[],
+    ),
+    (
+        "ep-tab",
+        "L1",
+        &[
+            "http://127.0.0.1:24001",
+            "http://127.0.0.1:24002",
+            "http://127.0.0.1:24003",
+        ],
+        &[],
+    ),
+    (
+        "ep-comment",
+        "L1",
+        &[
+            "http://127.0.0.1:24001",
+            "http://127.0.0.1:24002",
+            "http://127.0.0.1:24003",
+        ],
+        &[],
+    ),
+    (
+        "ep-comment-trailing",
+        "L1",
+        &["http://127.0.0.1:24001", "http://127.0.0.1:24002"],
+        &[],
+    ),
+    (
+        "ep-no-scheme",
+        "L1",
+        &[
+            "http://127.0.0.1:24001",
+            "http://localhost:24002",
+            "http://127.0.0.1:24003",
+        ],
+        &[],
+    ),
+    (
+        "ep-path",
+        "a slash at the end is not shown",
+        &["http://127.0.0.1:24001/prom", "http://127.0.0.1:24002/prom"],
+        &[],
+    ),
+    (
+        "ep-query",
+        "a bad line is skipped",
+        &["http://127.0.0.1:24002"],
+        &[],
+    ),
     ("ep-userinfo", "masked", &["http://127.0.0.1:24001"], &[]),
-    ("ep-case", "the scheme is shown in lower case", &["http://127.0.0.1:24001"], &[]),
-    ("ep-bom", "L1", &["http://127.0.0.1:24001", "http://127.0.0.1:24002", "http://127.0.0.1:24003"], &[]),
+    (
+        "ep-case",
+        "the scheme is shown in lower case",
+        &["http://127.0.0.1:24001"],
+        &[],
+    ),
+    (
+        "ep-bom",
+        "L1",
+        &[
+            "http://127.0.0.1:24001",
+            "http://127.0.0.1:24002",
+            "http://127.0.0.1:24003",
+        ],
+        &[],
+    ),
     ("ep-comma", "a bad line is skipped", &[], &[]),
-    ("ep-bad-url", "a bad line is skipped", &["http://127.0.0.1:24002"], &[]),
+    (
+        "ep-bad-url",
+        "a bad line is skipped",
+        &["http://127.0.0.1:24002"],
+        &[],
+    ),
 ];
 
 #[test]
 fn every_recorded_endpoints_file_is_read() {
-    let scenarios: Vec<FileScenario> = golden::json(support::golden("locators/endpoints-file.json"));
+    let scenarios: Vec<FileScenario> =
+        golden::json(support::golden("locators/endpoints-file.json"));
     let (mut deviating, mut failures) = (0, Vec::new());
     for scenario in &scenarios {
         let servers = ["b1", "b2", "b3"].map(|name| Prometheus::start(name, Manners::good("1")));
@@ -82,7 +153,11 @@ fn every_recorded_endpoints_file_is_read() {
             let mut text = text.to_owned();
             for (place, server) in servers.iter().enumerate() {
                 let (from, to) = (format!(":2400{}", place + 1), format!(":{}", server.port));
-                text = if back { text.replace(&to, &from) } else { text.replace(&from, &to) };
+                text = if back {
+                    text.replace(&to, &from)
+                } else {
+                    text.replace(&from, &to)
+                };
             }
             text
         };
@@ -95,14 +170,21 @@ fn every_recorded_endpoints_file_is_read() {
             .as_array()
             .unwrap()
             .iter()
-            .map(|row| (swap(row["address"].as_str().unwrap(), true), row["selected"].as_bool().unwrap()))
+            .map(|row| {
+                (
+                    swap(row["address"].as_str().unwrap(), true),
+                    row["selected"].as_bool().unwrap(),
+                )
+            })
             .collect();
         let deviation = FILES.iter().find(|(name, ..)| *name == scenario.scenario);
         let expected: Vec<(String, bool)> = match deviation {
             Some((_, _, selected, others)) => {
                 deviating += 1;
                 let selected = selected.iter().map(|address| ((*address).to_owned(), true));
-                selected.chain(others.iter().map(|address| ((*address).to_owned(), false))).collect()
+                selected
+                    .chain(others.iter().map(|address| ((*address).to_owned(), false)))
+                    .collect()
             }
             None => scenario
                 .status_page
@@ -112,18 +194,30 @@ fn every_recorded_endpoints_file_is_read() {
                 .collect(),
         };
         if rows != expected {
-            failures.push(format!("{}: expected {expected:?}, got {rows:?}", scenario.scenario));
+            failures.push(format!(
+                "{}: expected {expected:?}, got {rows:?}",
+                scenario.scenario
+            ));
         }
         let answer = mpp.get("/prom-path?x=1");
-        let none = scenario.request_served_by.as_deref().is_some_and(|by| by.starts_with("none"));
+        let none = scenario
+            .request_served_by
+            .as_deref()
+            .is_some_and(|by| by.starts_with("none"));
         if (answer.status == 503) != none {
             failures.push(format!("{}: status {}", scenario.scenario, answer.status));
         }
         if scenario.scenario == "ep-path" || scenario.scenario == "ep-userinfo" {
             // R7: requests ignore the path of the address; its credentials are for probes alone.
             let seen: Vec<_> = servers.iter().flat_map(Prometheus::seen).collect();
-            assert!(seen[0].head.starts_with("GET /prom-path?x=1 HTTP/1.1\r\n"), "{seen:?}");
-            assert!(!seen[0].head.to_lowercase().contains("authorization"), "{seen:?}");
+            assert!(
+                seen[0].head.starts_with("GET /prom-path?x=1 HTTP/1.1\r\n"),
+                "{seen:?}"
+            );
+            assert!(
+                !seen[0].head.to_lowercase().contains("authorization"),
+                "{seen:?}"
+            );
             let page = mpp.get("/mpp/status").text();
             assert!(!page.contains("u:p@"), "credentials are shown");
         }
@@ -170,22 +264,61 @@ enum Instead {
 }
 
 const MARATHON: &[(&str, &str, Instead)] = &[
-    ("app-spaces", "blanks are trimmed", Instead::Requests(&["GET /ping", "GET /v2/apps/prom", "GET /v2/apps/infra/prom"], 3)),
+    (
+        "app-spaces",
+        "blanks are trimmed",
+        Instead::Requests(
+            &["GET /ping", "GET /v2/apps/prom", "GET /v2/apps/infra/prom"],
+            3,
+        ),
+    ),
     ("task-without-ports", "L5", Instead::RunsWithNone),
-    ("trailing-slash-url", "3.3", Instead::Requests(&["GET /ping", "GET /v2/apps/prom"], 2)),
-    ("apps-500", "L5: no ping without credentials", Instead::RunsWithNone),
+    (
+        "trailing-slash-url",
+        "3.3",
+        Instead::Requests(&["GET /ping", "GET /v2/apps/prom"], 2),
+    ),
+    (
+        "apps-500",
+        "L5: no ping without credentials",
+        Instead::RunsWithNone,
+    ),
     ("401-without-secret", "L5", Instead::RunsWithNone),
-    ("auth-endpoint-without-login_endpoint", "L5", Instead::Runs(2)),
+    (
+        "auth-endpoint-without-login_endpoint",
+        "L5",
+        Instead::Runs(2),
+    ),
     ("login-no-token", "L5", Instead::Fails("has no token")),
     ("login-not-json", "wording", Instead::Fails("has no token")),
     ("uid-quote", "3.3: escaped", Instead::Runs(2)),
-    ("ping-404", "wording", Instead::Fails("Marathon API error: pong")),
+    (
+        "ping-404",
+        "wording",
+        Instead::Fails("Marathon API error: pong"),
+    ),
     ("token-refresh", "L5", Instead::Runs(2)),
-    ("token-refresh-still-401", "replayed up to the rotation", Instead::Runs(2)),
-    ("marathon-down", "L5: no ping without credentials; replayed up to the outage", Instead::Runs(2)),
+    (
+        "token-refresh-still-401",
+        "replayed up to the rotation",
+        Instead::Runs(2),
+    ),
+    (
+        "marathon-down",
+        "L5: no ping without credentials; replayed up to the outage",
+        Instead::Runs(2),
+    ),
     ("tls-marathon-insecure", "L6", Instead::Runs(2)),
-    ("login-401", "wording", Instead::Fails("Failed to construct marathon client: Failed to authenticate")),
-    ("tls-login-verified", "wording", Instead::Fails("Failed to construct marathon client: Post")),
+    (
+        "login-401",
+        "wording",
+        Instead::Fails("Failed to construct marathon client: Failed to authenticate"),
+    ),
+    (
+        "tls-login-verified",
+        "wording",
+        Instead::Fails("Failed to construct marathon client: Post"),
+    ),
 ];
 
 /// Marathon, its second member, the logins and a Marathon with TLS, by their recorded ports.
@@ -206,12 +339,21 @@ fn marathon(scenario: &str, port: u16, authority: &Authority) -> BTreeMap<u16, A
             ("ping-404", true, _) => (404, "pong\n".to_owned()),
             (_, true, _) => (200, "pong\n".to_owned()),
             ("apps-500", ..) => (500, "no".to_owned()),
-            ("401-without-secret", ..) => (401, json!({"message": "Invalid username or password."}).to_string()),
+            ("401-without-secret", ..) => (
+                401,
+                json!({"message": "Invalid username or password."}).to_string(),
+            ),
             (_, _, "prom" | "staging") => (200, app(&["127.0.0.1", "127.0.0.2"])),
             (_, _, "infra/prom") => (200, app(&["127.0.0.3"])),
             (_, _, "empty") => (200, app(&[])),
-            (_, _, "noports") => (200, json!({"app": {"tasks": [{"host": "127.0.0.1", "ports": []}]}}).to_string()),
-            (_, _, id) => (404, json!({"message": format!("App '/{id}' does not exist")}).to_string()),
+            (_, _, "noports") => (
+                200,
+                json!({"app": {"tasks": [{"host": "127.0.0.1", "ports": []}]}}).to_string(),
+            ),
+            (_, _, id) => (
+                404,
+                json!({"message": format!("App '/{id}' does not exist")}).to_string(),
+            ),
         }
     };
     let name = scenario.to_owned();
@@ -246,7 +388,9 @@ fn same_port() -> (u16, Vec<Prometheus>) {
             .filter(|host| std::net::TcpListener::bind((*host, port)).is_ok())
             .collect();
         (others.len() == 2).then(|| {
-            let others = others.into_iter().map(|host| Prometheus::start_at(host, port, host, Manners::good("1")));
+            let others = others
+                .into_iter()
+                .map(|host| Prometheus::start_at(host, port, host, Manners::good("1")));
             (port, std::iter::once(first).chain(others).collect())
         })
     })
@@ -271,14 +415,29 @@ fn every_recorded_marathon_run_asks_the_same() {
                 // The first member of the list is the one that is down.
                 let down = scenario.scenario == "url-list" && *recorded == 24090;
                 let port = if down { 1 } else { api.port };
-                text = text.replace(&format!("127.0.0.1:{recorded}"), &format!("127.0.0.1:{port}"));
+                text = text.replace(
+                    &format!("127.0.0.1:{recorded}"),
+                    &format!("127.0.0.1:{port}"),
+                );
             }
             let pem = Value::from(key.serialize_pem()).to_string();
             text.replace("\"<RSA PRIVATE KEY PEM>\\n\"", &pem)
         };
-        let args: Vec<String> = scenario.mpp_args.iter().take_while(|word| *word != "--port").map(|word| real(word)).collect();
-        let environment: Vec<(String, String)> = scenario.env.iter().map(|(name, value)| (name.clone(), real(value))).collect();
-        let environment: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let args: Vec<String> = scenario
+            .mpp_args
+            .iter()
+            .take_while(|word| *word != "--port")
+            .map(|word| real(word))
+            .collect();
+        let environment: Vec<(String, String)> = scenario
+            .env
+            .iter()
+            .map(|(name, value)| (name.clone(), real(value)))
+            .collect();
+        let environment: Vec<(&str, &str)> = environment
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
         let folder = TempDir::new().unwrap();
         let mut program = Program::spawn(
             command(folder.path(), &environment)
@@ -290,7 +449,9 @@ fn every_recorded_marathon_run_asks_the_same() {
                 return Some(None);
             }
             let lines = program.stderr();
-            let line = lines.iter().find(|line| line.contains("listening on port"))?;
+            let line = lines
+                .iter()
+                .find(|line| line.contains("listening on port"))?;
             let selected = ["New targets differ", "no valid selection"];
             lines
                 .iter()
@@ -299,29 +460,45 @@ fn every_recorded_marathon_run_asks_the_same() {
         });
         let stderr = program.stderr().join("\n");
         let candidates = port.map(|port| {
-            let answer = support::client::request(port, b"GET /mpp/status.json HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+            let answer =
+                support::client::request(port, b"GET /mpp/status.json HTTP/1.1\r\nHost: h\r\n\r\n")
+                    .unwrap();
             let status: Value = serde_json::from_slice(&answer.body).unwrap();
-            status["backends"].as_array().unwrap().iter().filter(|row| row["selected"] == true).count()
+            status["backends"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .filter(|row| row["selected"] == true)
+                .count()
         });
         let mut asked: Vec<(u16, Asked)> = apis
             .iter()
-            .flat_map(|(recorded, api)| api.asked().into_iter().map(move |asked| (*recorded, asked)))
+            .flat_map(|(recorded, api)| {
+                api.asked().into_iter().map(move |asked| (*recorded, asked))
+            })
             .collect();
         // A login comes before what it is for.
         asked.sort_by_key(|(server, _)| !matches!(server, 24091 | 24093));
         let lines: Vec<&str> = asked.iter().map(|(_, asked)| asked.line.as_str()).collect();
-        let deviation = MARATHON.iter().find(|(name, ..)| *name == scenario.scenario);
+        let deviation = MARATHON
+            .iter()
+            .find(|(name, ..)| *name == scenario.scenario);
         deviating += usize::from(deviation.is_some());
         let wrong = match deviation {
-            Some((_, _, Instead::Requests(expected, count))) => {
-                (lines != *expected || candidates != Some(*count)).then(|| format!("{lines:?} {candidates:?}"))
-            }
+            Some((_, _, Instead::Requests(expected, count))) => (lines != *expected
+                || candidates != Some(*count))
+            .then(|| format!("{lines:?} {candidates:?}")),
             Some((_, _, Instead::Fails(text))) => {
                 let status = program.exited().and_then(|status| status.code());
-                (status != Some(1) || !stderr.contains(text)).then(|| format!("{status:?} {stderr}"))
+                (status != Some(1) || !stderr.contains(text))
+                    .then(|| format!("{status:?} {stderr}"))
             }
-            Some((_, _, Instead::RunsWithNone)) => (candidates != Some(0)).then(|| format!("{candidates:?} {stderr}")),
-            Some((_, _, Instead::Runs(count))) => (candidates != Some(*count)).then(|| format!("{candidates:?} {stderr}")),
+            Some((_, _, Instead::RunsWithNone)) => {
+                (candidates != Some(0)).then(|| format!("{candidates:?} {stderr}"))
+            }
+            Some((_, _, Instead::Runs(count))) => {
+                (candidates != Some(*count)).then(|| format!("{candidates:?} {stderr}"))
+            }
             None => same_requests(scenario, &asked, candidates, &key),
         };
         if let Some(wrong) = wrong {
@@ -336,16 +513,36 @@ fn every_recorded_marathon_run_asks_the_same() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
-fn same_requests(scenario: &MarathonScenario, asked: &[(u16, Asked)], candidates: Option<usize>, key: &rcgen::KeyPair) -> Option<String> {
+fn same_requests(
+    scenario: &MarathonScenario,
+    asked: &[(u16, Asked)],
+    candidates: Option<usize>,
+    key: &rcgen::KeyPair,
+) -> Option<String> {
     let running = scenario.state == "running";
-    let expected = running.then(|| scenario.candidates.iter().filter(|row| row.selected).count());
+    let expected = running.then(|| {
+        scenario
+            .candidates
+            .iter()
+            .filter(|row| row.selected)
+            .count()
+    });
     if candidates != expected {
-        return Some(format!("expected {expected:?} selected, got {candidates:?}"));
+        return Some(format!(
+            "expected {expected:?} selected, got {candidates:?}"
+        ));
     }
-    let recorded: Vec<&RecordedRequest> = scenario.requests.iter().filter(|request| !request.head.is_empty()).collect();
+    let recorded: Vec<&RecordedRequest> = scenario
+        .requests
+        .iter()
+        .filter(|request| !request.head.is_empty())
+        .collect();
     let asked: Vec<_> = asked.iter().take(recorded.len()).collect();
     if asked.len() != recorded.len() {
-        return Some(format!("expected {} requests, got {asked:?}", recorded.len()));
+        return Some(format!(
+            "expected {} requests, got {asked:?}",
+            recorded.len()
+        ));
     }
     for (recorded, (server, asked)) in recorded.iter().zip(asked) {
         let mut lines = recorded.head.split("\r\n");
@@ -359,11 +556,18 @@ fn same_requests(scenario: &MarathonScenario, asked: &[(u16, Asked)], candidates
                 .map_or("", |(_, value)| value)
         };
         if recorded.server != *server || line != asked.line {
-            return Some(format!("expected {line} at {}, got {} at {server}", recorded.server, asked.line));
+            return Some(format!(
+                "expected {line} at {}, got {} at {server}",
+                recorded.server, asked.line
+            ));
         }
         for name in ["authorization", "content-type"] {
             if header(name) != asked.header(name) {
-                return Some(format!("{line}: {name} expected {:?}, got {:?}", header(name), asked.header(name)));
+                return Some(format!(
+                    "{line}: {name} expected {:?}, got {:?}",
+                    header(name),
+                    asked.header(name)
+                ));
             }
         }
         let body = match recorded.body.split_once("<JWT>") {
@@ -375,7 +579,10 @@ fn same_requests(scenario: &MarathonScenario, asked: &[(u16, Asked)], candidates
             }
         };
         if body != recorded.body {
-            return Some(format!("{line}: body expected {:?}, got {:?}", recorded.body, asked.body));
+            return Some(format!(
+                "{line}: body expected {:?}, got {:?}",
+                recorded.body, asked.body
+            ));
         }
     }
     None
@@ -390,12 +597,18 @@ fn check_token(token: &str, key: &rcgen::KeyPair) {
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     let message = format!("{}.{}", parts[0], parts[1]);
     let signature = decoded(parts[2]);
-    let verified = provider.signature_verification_algorithms.mapping.iter().any(|(scheme, algorithms)| {
-        *scheme == rustls::SignatureScheme::RSA_PKCS1_SHA256
-            && algorithms.iter().any(|algorithm| {
-                algorithm.verify_signature(key.public_key_raw(), message.as_bytes(), &signature).is_ok()
-            })
-    });
+    let verified = provider
+        .signature_verification_algorithms
+        .mapping
+        .iter()
+        .any(|(scheme, algorithms)| {
+            *scheme == rustls::SignatureScheme::RSA_PKCS1_SHA256
+                && algorithms.iter().any(|algorithm| {
+                    algorithm
+                        .verify_signature(key.public_key_raw(), message.as_bytes(), &signature)
+                        .is_ok()
+                })
+        });
     assert!(verified, "the signature is good");
 }
 
@@ -404,7 +617,13 @@ fn a_token_that_marathon_refuses_is_replaced_within_the_round() {
     let (port, _servers) = same_port();
     let authority = Authority::new("test");
     let rotated = Arc::new(AtomicBool::new(false));
-    let current = |rotated: &AtomicBool| if rotated.load(Relaxed) { "tok-B" } else { "tok-A" };
+    let current = |rotated: &AtomicBool| {
+        if rotated.load(Relaxed) {
+            "tok-B"
+        } else {
+            "tok-A"
+        }
+    };
     let flag = Arc::clone(&rotated);
     let login = Api::start(Some(server_config(&authority)), move |_| {
         (200, json!({"token": current(&flag)}).to_string())
@@ -414,7 +633,10 @@ fn a_token_that_marathon_refuses_is_replaced_within_the_round() {
         if asked.header("authorization") != format!("token={}", current(&flag)) {
             return (401, json!({"message": "no"}).to_string());
         }
-        (200, json!({"app": {"tasks": [{"host": "127.0.0.1", "ports": [port]}]}}).to_string())
+        (
+            200,
+            json!({"app": {"tasks": [{"host": "127.0.0.1", "ports": [port]}]}}).to_string(),
+        )
     });
     let folder = TempDir::new().unwrap();
     fs::write(folder.path().join("ca.pem"), authority.pem()).unwrap();
@@ -422,10 +644,14 @@ fn a_token_that_marathon_refuses_is_replaced_within_the_round() {
     let mpp = Mpp::spawn(
         folder,
         &[
-            "--marathon-url", &format!("https://127.0.0.1:{}", api.port),
-            "--marathon-apps", "prom",
-            "--marathon-principal-secret", &secret.to_string(),
-            "--selection-interval", "200ms",
+            "--marathon-url",
+            &format!("https://127.0.0.1:{}", api.port),
+            "--marathon-apps",
+            "prom",
+            "--marathon-principal-secret",
+            &secret.to_string(),
+            "--selection-interval",
+            "200ms",
         ],
         &[("SSL_CERT_FILE", "ca.pem")],
     );
@@ -434,10 +660,19 @@ fn a_token_that_marathon_refuses_is_replaced_within_the_round() {
     rotated.store(true, Relaxed);
     let rounds = mpp.status()["selection"]["rounds"].as_u64().unwrap();
     eventually("the new token to be used", || {
-        api.asked().iter().any(|asked| asked.header("authorization") == "token=tok-B").then_some(())
+        api.asked()
+            .iter()
+            .any(|asked| asked.header("authorization") == "token=tok-B")
+            .then_some(())
     });
     mpp.wait_for_rounds(rounds + 3);
-    assert!(!mpp.program.stderr().iter().any(|line| line.contains("no valid selection")), "no round was lost");
+    assert!(
+        !mpp.program
+            .stderr()
+            .iter()
+            .any(|line| line.contains("no valid selection")),
+        "no round was lost"
+    );
     assert_eq!(login.asked().len(), 2);
 }
 
@@ -460,11 +695,13 @@ fn kubernetes(authority: &Authority, token: &Arc<std::sync::Mutex<String>>, port
             }).to_string());
         }
         if target.starts_with("/api/v1/namespaces/monitoring/pods?labelSelector=") {
-            let pod = |name: &str, ip: &str, ready: &str| json!({
-                "metadata": {"name": name, "namespace": "monitoring"},
-                "spec": {"containers": [{"name": "prometheus", "ports": [{"name": "web", "containerPort": port, "protocol": "TCP"}]}]},
-                "status": {"phase": "Running", "podIP": ip, "conditions": [{"type": "Ready", "status": ready}]},
-            });
+            let pod = |name: &str, ip: &str, ready: &str| {
+                json!({
+                    "metadata": {"name": name, "namespace": "monitoring"},
+                    "spec": {"containers": [{"name": "prometheus", "ports": [{"name": "web", "containerPort": port, "protocol": "TCP"}]}]},
+                    "status": {"phase": "Running", "podIP": ip, "conditions": [{"type": "Ready", "status": ready}]},
+                })
+            };
             return (200, json!({
                 "kind": "PodList", "apiVersion": "v1", "metadata": {"resourceVersion": "1"},
                 "items": [pod("p-0", "127.0.0.1", "True"), pod("p-1", "127.0.0.3", "True"), pod("p-2", "127.0.0.9", "False")],
@@ -487,7 +724,12 @@ fn a_service_and_pods_are_found_over_https_and_a_token_that_rotates_on_disk_is_f
             ["127.0.0.1", "127.0.0.2"],
         ),
         (
-            ["--kube-pod-label-selector", "app in (prometheus),tier!=test", "--kube-port", "web"],
+            [
+                "--kube-pod-label-selector",
+                "app in (prometheus),tier!=test",
+                "--kube-port",
+                "web",
+            ],
             "GET /api/v1/namespaces/monitoring/pods?labelSelector=app",
             ["127.0.0.1", "127.0.0.3"],
         ),
@@ -502,22 +744,50 @@ fn a_service_and_pods_are_found_over_https_and_a_token_that_rotates_on_disk_is_f
             "users": [{"name": "u", "user": {"tokenFile": "token"}}],
             "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
         });
-        fs::write(folder.path().join("kubeconfig.yaml"), kubeconfig.to_string()).unwrap();
+        fs::write(
+            folder.path().join("kubeconfig.yaml"),
+            kubeconfig.to_string(),
+        )
+        .unwrap();
         let mpp = Mpp::spawn(
             folder,
-            &[&args[..], &["--kubeconfig", "kubeconfig.yaml", "--kube-namespace", "monitoring", "--routing-strategy", "random", "--selection-interval", "200ms"]].concat(),
+            &[
+                &args[..],
+                &[
+                    "--kubeconfig",
+                    "kubeconfig.yaml",
+                    "--kube-namespace",
+                    "monitoring",
+                    "--routing-strategy",
+                    "random",
+                    "--selection-interval",
+                    "200ms",
+                ],
+            ]
+            .concat(),
             &[],
         );
         mpp.wait_for_rounds(1);
-        let expected: Vec<String> = addresses.iter().map(|address| format!("http://{address}:{port}")).collect();
+        let expected: Vec<String> = addresses
+            .iter()
+            .map(|address| format!("http://{address}:{port}"))
+            .collect();
         let selected = || -> Vec<String> {
             let status = mpp.status();
             let rows = status["backends"].as_array().unwrap().clone();
-            rows.iter().filter(|row| row["selected"] == true).map(|row| row["address"].as_str().unwrap().to_owned()).collect()
+            rows.iter()
+                .filter(|row| row["selected"] == true)
+                .map(|row| row["address"].as_str().unwrap().to_owned())
+                .collect()
         };
         assert_eq!(selected(), expected);
         let asked = api.asked();
-        assert!(asked.iter().any(|asked| asked.line.starts_with(target) && asked.answered == 200), "{asked:?}");
+        assert!(
+            asked
+                .iter()
+                .any(|asked| asked.line.starts_with(target) && asked.answered == 200),
+            "{asked:?}"
+        );
         // The token changes on disk, as bound service account tokens do; the old one is refused from now on.
         mpp.write("token", "second\n");
         "second".clone_into(&mut token.lock().unwrap());
@@ -526,12 +796,22 @@ fn a_service_and_pods_are_found_over_https_and_a_token_that_rotates_on_disk_is_f
             let last = asked.last()?;
             (last.header("authorization") == "Bearer second" && last.answered == 200).then_some(())
         });
-        eventually("servers to be found with it", || (selected() == expected).then_some(()));
+        eventually("servers to be found with it", || {
+            (selected() == expected).then_some(())
+        });
         assert_eq!(mpp.get("/x").status, 200);
     }
     // The selector goes out whole: dropping the part that is not understood would mean every pod (L2).
-    let selectors: Vec<String> = api.asked().iter().filter(|asked| asked.line.contains("labelSelector")).map(|asked| asked.line.clone()).collect();
-    assert!(selectors[0].contains("tier") && selectors[0].contains("test"), "{selectors:?}");
+    let selectors: Vec<String> = api
+        .asked()
+        .iter()
+        .filter(|asked| asked.line.contains("labelSelector"))
+        .map(|asked| asked.line.clone())
+        .collect();
+    assert!(
+        selectors[0].contains("tier") && selectors[0].contains("test"),
+        "{selectors:?}"
+    );
 }
 
 #[test]
@@ -541,14 +821,25 @@ fn a_pod_finds_its_cluster_by_its_surroundings() {
     let token = Arc::new(std::sync::Mutex::new("pod".to_owned()));
     let api = kubernetes(&authority, &token, port);
     let folder = TempDir::new().unwrap();
-    for (name, text) in [("ca.crt", authority.pem()), ("token", "pod".to_owned()), ("namespace", "other".to_owned())] {
+    for (name, text) in [
+        ("ca.crt", authority.pem()),
+        ("token", "pod".to_owned()),
+        ("namespace", "other".to_owned()),
+    ] {
         fs::write(folder.path().join(name), text).unwrap();
     }
     let account = folder.path().to_str().unwrap().to_owned();
     let api_port = api.port.to_string();
     let mpp = Mpp::spawn(
         folder,
-        &["--kube-service-name", "prometheus", "--kube-namespace", "monitoring", "--kube-port", &port.to_string()],
+        &[
+            "--kube-service-name",
+            "prometheus",
+            "--kube-namespace",
+            "monitoring",
+            "--kube-port",
+            &port.to_string(),
+        ],
         &[
             ("KUBERNETES_SERVICE_HOST", "127.0.0.1"),
             ("KUBERNETES_SERVICE_PORT", &api_port),

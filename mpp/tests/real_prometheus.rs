@@ -57,7 +57,8 @@ impl Server {
     fn wait_until_it_has_samples(&self) {
         for _ in 0..3 {
             eventually_long("prometheus to answer", || {
-                let bytes = b"GET /api/v1/query?query=up HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+                let bytes =
+                    b"GET /api/v1/query?query=up HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
                 let answer = request_within(self.port, bytes, Duration::from_secs(5))?;
                 answer.text().contains("\"1\"").then_some(())
             });
@@ -82,7 +83,10 @@ fn eventually_long<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
         if let Some(value) = probe() {
             return value;
         }
-        assert!(std::time::Instant::now() < deadline, "gave up waiting for {what}");
+        assert!(
+            std::time::Instant::now() < deadline,
+            "gave up waiting for {what}"
+        );
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -96,7 +100,10 @@ fn the_default_strategy_selects_switches_when_one_stops_and_returns() {
         .filter(|path| !path.is_empty())
         .collect();
     if binaries.len() < variables.len() {
-        assert!(env::var("REQUIRE_REAL_SERVERS").is_err(), "{variables:?} are not all set");
+        assert!(
+            env::var("REQUIRE_REAL_SERVERS").is_err(),
+            "{variables:?} are not all set"
+        );
         println!("SKIPPED: no Prometheus ({variables:?})");
         return;
     }
@@ -116,14 +123,20 @@ fn the_default_strategy_selects_switches_when_one_stops_and_returns() {
     };
     let first = eventually("a selection", selected);
     let status = mpp.status();
-    assert_eq!(status["runtime"]["comparison"], "prometheus_tsdb_head_samples_appended_total");
+    assert_eq!(
+        status["runtime"]["comparison"],
+        "prometheus_tsdb_head_samples_appended_total"
+    );
     let versions: Vec<String> = status["backends"]
         .as_array()
         .unwrap()
         .iter()
         .map(|row| row["version"].as_str().unwrap_or_default().to_owned())
         .collect();
-    let place = servers.iter().position(|server| server.url() == first).unwrap();
+    let place = servers
+        .iter()
+        .position(|server| server.url() == first)
+        .unwrap();
     let query = || -> Value {
         let answer = mpp.get("/api/v1/query?query=up");
         assert_eq!(answer.status, 200, "{answer:?}");
@@ -160,14 +173,34 @@ fn the_default_strategy_selects_switches_when_one_stops_and_returns() {
 fn every_strategy_works_with_every_version() {
     for variable in ["PROMETHEUS_BIN", "PROMETHEUS3_BIN"] {
         let Some(binary) = env::var(variable).ok().filter(|path| !path.is_empty()) else {
-            assert!(env::var("REQUIRE_REAL_SERVERS").is_err(), "{variable} is not set");
+            assert!(
+                env::var("REQUIRE_REAL_SERVERS").is_err(),
+                "{variable} is not set"
+            );
             println!("SKIPPED: no Prometheus ({variable})");
             continue;
         };
         let server = Server::start(&binary);
-        for strategy in ["single-most-data", "random", "minimum-history:1s", "most-history", "round-robin", "least-requests"] {
-            let mpp = Mpp::start(&server.url(), &["--routing-strategy", strategy, "--selection-interval", "500ms"]);
-            eventually("a selection", || (mpp.metric("mpp_selected_backends") == 1.0).then_some(()));
+        for strategy in [
+            "single-most-data",
+            "random",
+            "minimum-history:1s",
+            "most-history",
+            "round-robin",
+            "least-requests",
+        ] {
+            let mpp = Mpp::start(
+                &server.url(),
+                &[
+                    "--routing-strategy",
+                    strategy,
+                    "--selection-interval",
+                    "500ms",
+                ],
+            );
+            eventually("a selection", || {
+                (mpp.metric("mpp_selected_backends") == 1.0).then_some(())
+            });
             let post = "POST /api/v1/query HTTP/1.1\r\nHost: h\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 8\r\n\r\nquery=up";
             let answer = support::client::request(mpp.port, post.as_bytes()).unwrap();
             assert_eq!(answer.status, 200, "{strategy}: {answer:?}");

@@ -15,9 +15,7 @@ use serde::Deserialize;
 use shared::testing::{eventually, golden};
 use support::{
     Mpp,
-    prometheus::{
-        EMPTY_VECTOR, Manners, Prometheus, Reply, VECTOR, page, page_without_samples,
-    },
+    prometheus::{EMPTY_VECTOR, Manners, Prometheus, Reply, VECTOR, page, page_without_samples},
 };
 
 #[derive(Deserialize)]
@@ -60,9 +58,17 @@ const DEVIATIONS: &[(&str, &str, &[usize])] = &[
     ("smd-no-start-time", "12: uptime is optional", &[2]),
     ("hang-query", "S2", &[3]),
     ("random-no-build-info", "S1", &[1, 2, 3]),
-    ("random-build-info-label-space", "4: labels are read properly", &[1, 2, 3]),
+    (
+        "random-build-info-label-space",
+        "4: labels are read properly",
+        &[1, 2, 3],
+    ),
     ("mh-none", "status page: the last round as it was", &[]),
-    ("smd-metrics-404", "status page: the last round as it was", &[]),
+    (
+        "smd-metrics-404",
+        "status page: the last round as it was",
+        &[],
+    ),
 ];
 
 fn samples(value: &str) -> Manners {
@@ -101,9 +107,8 @@ fn manners(name: &str) -> [Manners; 3] {
     };
     let line = "prometheus_local_storage_ingested_samples_total";
     let with_line = |text: &str| format!("{}{text}\n", page_without_samples());
-    let bad_query = |status: u16, body: &'static str| {
-        second(&|b| query(b, Reply::Status(status, body)))
-    };
+    let bad_query =
+        |status: u16, body: &'static str| second(&|b| query(b, Reply::Status(status, body)));
     let error = r#"{"status":"error","errorType":"execution","error":"no"}"#;
     match name {
         "smd-basic" => usual(),
@@ -125,7 +130,11 @@ fn manners(name: &str) -> [Manners; 3] {
         }
         "smd-label-space" => {
             let [a, b, c] = usual();
-            [metrics(a, &with_line(&format!("{line}{{a=\"b c\"}} 50"))), b, c]
+            [
+                metrics(a, &with_line(&format!("{line}{{a=\"b c\"}} 50"))),
+                b,
+                c,
+            ]
         }
         "smd-tab" => {
             let [a, b, c] = usual();
@@ -188,7 +197,10 @@ fn manners(name: &str) -> [Manners; 3] {
         "random-basic" => usual(),
         "random-no-build-info" => second(&|b| metrics(b, "process_start_time_seconds 1.5e9\n")),
         "random-build-info-label-space" => second(&|b| {
-            metrics(b, "prometheus_build_info{version=\"a b\"} 1\nprocess_start_time_seconds 1.5e9\n")
+            metrics(
+                b,
+                "prometheus_build_info{version=\"a b\"} 1\nprocess_start_time_seconds 1.5e9\n",
+            )
         }),
         name => panic!("no servers are known for {name:?}"),
     }
@@ -231,13 +243,19 @@ fn compare(scenario: &Scenario, servers: &[Prometheus]) -> Vec<String> {
     let recorded_name = |text: &str| {
         let mut text = text.to_owned();
         for (place, server) in servers.iter().enumerate() {
-            text = text.replace(&server.url(), &format!("http://127.0.0.1:2400{}", place + 1));
+            text = text.replace(
+                &server.url(),
+                &format!("http://127.0.0.1:2400{}", place + 1),
+            );
         }
         text
     };
     let mut endpoints = scenario.endpoints_file.clone();
     for (place, server) in servers.iter().enumerate() {
-        endpoints = endpoints.replace(&format!("http://127.0.0.1:2400{}", place + 1), &server.url());
+        endpoints = endpoints.replace(
+            &format!("http://127.0.0.1:2400{}", place + 1),
+            &server.url(),
+        );
     }
     let args: Vec<&str> = scenario
         .mpp_args
@@ -269,7 +287,9 @@ fn compare(scenario: &Scenario, servers: &[Prometheus]) -> Vec<String> {
     let deviation = DEVIATIONS.iter().find(|(other, ..)| *other == name);
     let count = mpp.metric("mpp_selected_backends") as usize;
     if count != selected.len() {
-        differences.push(format!("mpp_selected_backends is {count} with {selected:?}"));
+        differences.push(format!(
+            "mpp_selected_backends is {count} with {selected:?}"
+        ));
     }
     if let Some((_, _, expected)) = deviation {
         if selected != *expected {
@@ -281,7 +301,11 @@ fn compare(scenario: &Scenario, servers: &[Prometheus]) -> Vec<String> {
             .rows
             .iter()
             .map(|row| Row {
-                uptime: known(Some(&row.uptime).map(String::as_str).filter(|text| *text != "unavailable")),
+                uptime: known(
+                    Some(&row.uptime)
+                        .map(String::as_str)
+                        .filter(|text| *text != "unavailable"),
+                ),
                 value: without_time(&row.value),
                 ..row.clone()
             })
@@ -312,7 +336,10 @@ fn compare(scenario: &Scenario, servers: &[Prometheus]) -> Vec<String> {
         ] {
             let got = status["runtime"][key].as_str().unwrap();
             if page.runtime[label] != got {
-                differences.push(format!("{label}: expected {}, got {got}", page.runtime[label]));
+                differences.push(format!(
+                    "{label}: expected {}, got {got}",
+                    page.runtime[label]
+                ));
             }
         }
         assert_eq!(page.comparison_column, page.runtime["Comparison Metric"]);
@@ -325,8 +352,14 @@ fn compare(scenario: &Scenario, servers: &[Prometheus]) -> Vec<String> {
             }
         }
         _ => {
-            let by = answer.header("mpp.servedby").map(recorded_name).unwrap_or_default();
-            let place = by.chars().last().map_or(0, |digit| digit as usize - '0' as usize);
+            let by = answer
+                .header("mpp.servedby")
+                .map(recorded_name)
+                .unwrap_or_default();
+            let place = by
+                .chars()
+                .last()
+                .map_or(0, |digit| digit as usize - '0' as usize);
             if !selected.contains(&place) && !selected.is_empty() {
                 differences.push(format!("served by {by:?}, selected {selected:?}"));
             }
@@ -364,9 +397,15 @@ fn a_silent_server_delays_neither_start_up_nor_requests() {
         },
     );
     let good = Prometheus::start("good", Manners::good("1"));
-    let mpp = Mpp::start(&format!("{}\n{}\n", silent.url(), good.url()), &["--selection-interval", "500ms"]);
+    let mpp = Mpp::start(
+        &format!("{}\n{}\n", silent.url(), good.url()),
+        &["--selection-interval", "500ms"],
+    );
     assert_eq!(mpp.get("/mpp/health").status, 200);
-    assert_eq!(mpp.get("/x").header("mpp.servedby"), Some(good.url().as_str()));
+    assert_eq!(
+        mpp.get("/x").header("mpp.servedby"),
+        Some(good.url().as_str())
+    );
     mpp.wait_for_rounds(2);
 }
 
@@ -402,7 +441,10 @@ fn least_requests_avoids_the_busy() {
             });
         }
         eventually("each server to have one request", || {
-            servers.iter().all(|server| server.seen().len() == 1).then_some(())
+            servers
+                .iter()
+                .all(|server| server.seen().len() == 1)
+                .then_some(())
         });
     });
 }
@@ -412,8 +454,14 @@ fn the_endpoints_file_is_read_again_each_round_and_at_sighup() {
     let servers = ["b1", "b2"].map(|name| Prometheus::start(name, Manners::good("1")));
     let mpp = Mpp::start(&servers[0].url(), &["--selection-interval", "1h"]);
     mpp.wait_for_rounds(1);
-    assert_eq!(mpp.get("/x").header("mpp.servedby"), Some(servers[0].url().as_str()));
-    mpp.write("endpoints.txt", &format!("{}\nnot a url\n", servers[1].url()));
+    assert_eq!(
+        mpp.get("/x").header("mpp.servedby"),
+        Some(servers[0].url().as_str())
+    );
+    mpp.write(
+        "endpoints.txt",
+        &format!("{}\nnot a url\n", servers[1].url()),
+    );
     mpp.program.signal(Signal::SIGHUP);
     eventually("the other server to serve", || {
         (mpp.get("/x").header("mpp.servedby") == Some(&servers[1].url())).then_some(())

@@ -42,7 +42,10 @@ fn stage(args: &[&str]) -> (Vec<Prometheus>, Mpp) {
 fn the_page_names_every_server_with_its_state_and_asks_nothing_of_others() {
     let (servers, mpp) = stage(&["--affinity-options", "cookies,sourceip"]);
     let answer = mpp.get("/mpp/status?x=1");
-    assert_eq!(answer.header("content-type"), Some("text/html; charset=utf-8"));
+    assert_eq!(
+        answer.header("content-type"),
+        Some("text/html; charset=utf-8")
+    );
     let page = answer.text();
     for text in [
         "<title>Multi-Prometheus Proxy Cluster Info</title>",
@@ -64,7 +67,10 @@ fn the_page_names_every_server_with_its_state_and_asks_nothing_of_others() {
         assert!(page.contains(text), "{text} is missing:\n{page}");
     }
     for server in &servers {
-        assert!(page.contains(&format!("href=\"{}/status\"", server.url())), "{page}");
+        assert!(
+            page.contains(&format!("href=\"{}/status\"", server.url())),
+            "{page}"
+        );
     }
     for foreign in ["<script", "<link", "src=", "@import", "//cdn", "//maxcdn"] {
         assert!(!page.contains(foreign), "{foreign}");
@@ -76,25 +82,42 @@ fn the_json_says_the_same() {
     let (servers, mpp) = stage(&[]);
     let status = mpp.status();
     let rows = status["backends"].as_array().unwrap();
-    let states: Vec<&str> = rows.iter().map(|row| row["state"].as_str().unwrap()).collect();
+    let states: Vec<&str> = rows
+        .iter()
+        .map(|row| row["state"].as_str().unwrap())
+        .collect();
     assert_eq!(states, ["standby", "selected", "down"]);
     assert_eq!(rows[1]["address"], servers[1].url());
     assert_eq!(rows[1]["version"], "1.5.2");
     assert_eq!(rows[1]["samples"], 3000.0);
     assert_eq!(rows[1]["requests"], 1);
     assert!(rows[1]["latency_seconds"]["p99"].as_f64().unwrap() > 0.0);
-    assert!(rows[2]["reason"].as_str().unwrap().contains("no metrics page"), "{}", rows[2]);
+    assert!(
+        rows[2]["reason"]
+            .as_str()
+            .unwrap()
+            .contains("no metrics page"),
+        "{}",
+        rows[2]
+    );
     assert_eq!(status["selection"]["stale"], false);
 }
 
 /// Skipped, and said so, where there is no browser; demanded in CI.
 #[test]
 fn a_browser_shows_the_rows_and_draws_the_page() {
-    let chromium = env::var("CHROMIUM_BIN").ok().filter(|path| !path.is_empty());
+    let chromium = env::var("CHROMIUM_BIN")
+        .ok()
+        .filter(|path| !path.is_empty());
     let Some(chromium) = chromium.or_else(|| {
-        fs::metadata("/usr/bin/chromium").is_ok().then(|| "/usr/bin/chromium".to_owned())
+        fs::metadata("/usr/bin/chromium")
+            .is_ok()
+            .then(|| "/usr/bin/chromium".to_owned())
     }) else {
-        assert!(env::var("REQUIRE_REAL_SERVERS").is_err(), "CHROMIUM_BIN is not set");
+        assert!(
+            env::var("REQUIRE_REAL_SERVERS").is_err(),
+            "CHROMIUM_BIN is not set"
+        );
         println!("SKIPPED: no chromium (CHROMIUM_BIN)");
         return;
     };
@@ -103,14 +126,25 @@ fn a_browser_shows_the_rows_and_draws_the_page() {
     let browse = |args: &[&str]| {
         let profile = tempfile::TempDir::new().unwrap();
         let output = Command::new(&chromium)
-            .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--hide-scrollbars"])
+            .args([
+                "--headless",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-dev-shm-usage",
+                "--no-first-run",
+                "--hide-scrollbars",
+            ])
             .arg(format!("--user-data-dir={}", profile.path().display()))
             .args(args)
             .arg(&url)
             .stdin(Stdio::null())
             .output()
             .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
     // What the browser made of the page: its own serialisation of the document.
@@ -124,9 +158,16 @@ fn a_browser_shows_the_rows_and_draws_the_page() {
     }
     for (name, size) in [("desktop", "1280,900"), ("phone", "390,844")] {
         let file = mpp.folder.path().join(format!("{name}.png"));
-        browse(&[&format!("--window-size={size}"), &format!("--screenshot={}", file.display())]);
+        browse(&[
+            &format!("--window-size={size}"),
+            &format!("--screenshot={}", file.display()),
+        ]);
         let image = fs::read(&file).unwrap();
-        assert!(image.starts_with(b"\x89PNG") && image.len() > 10_000, "{name}: {} bytes", image.len());
+        assert!(
+            image.starts_with(b"\x89PNG") && image.len() > 10_000,
+            "{name}: {} bytes",
+            image.len()
+        );
         if let Ok(folder) = env::var("SCREENSHOT_FOLDER") {
             fs::copy(&file, format!("{folder}/{name}.png")).unwrap();
         }
@@ -143,7 +184,8 @@ struct Negotiation {
 }
 
 fn scrape(mpp: &Mpp, recorded: &Negotiation) -> Response {
-    const PROTOBUF: &str = "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=";
+    const PROTOBUF: &str =
+        "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=";
     let (method, headers) = match recorded.request.as_str() {
         "plain" => ("GET", String::new()),
         "POST" => ("POST", "Content-Length: 0\r\n".to_owned()),
@@ -175,13 +217,24 @@ fn scrapes_are_answered_in_the_recorded_formats() {
         };
         assert_eq!(answer.status, 200, "{}", case.request);
         for name in ["content-type", "content-encoding"] {
-            assert_eq!(answer.header(name), header(name), "{}: {name}", case.request);
+            assert_eq!(
+                answer.header(name),
+                header(name),
+                "{}: {name}",
+                case.request
+            );
         }
-        assert!(answer.header("content-length").is_some(), "{}", case.request);
+        assert!(
+            answer.header("content-length").is_some(),
+            "{}",
+            case.request
+        );
         let body = if answer.header("content-encoding") == Some("gzip") {
             assert!(case.body_first_bytes_hex.starts_with("1f8b"));
             let mut text = Vec::new();
-            GzDecoder::new(answer.body.as_slice()).read_to_end(&mut text).unwrap();
+            GzDecoder::new(answer.body.as_slice())
+                .read_to_end(&mut text)
+                .unwrap();
             text
         } else {
             answer.body.clone()
@@ -199,7 +252,10 @@ fn the_recorded_families_are_there_with_their_types_labels_and_help() {
     let (_servers, mpp) = stage(&["--routing-strategy", "random"]);
     // A cookie that hits, and a server that fails once.
     let cookie = |server: &Prometheus| {
-        let bytes = format!("GET /x HTTP/1.1\r\nHost: h\r\nCookie: MPP.Route={}\r\n\r\n", server.url());
+        let bytes = format!(
+            "GET /x HTTP/1.1\r\nHost: h\r\nCookie: MPP.Route={}\r\n\r\n",
+            server.url()
+        );
         request(mpp.port, bytes.as_bytes()).unwrap()
     };
     cookie(&_servers[0]);
@@ -257,9 +313,14 @@ fn ready_says_whether_anybody_serves_and_health_that_we_do() {
     let server = Prometheus::start("b1", Manners::good("1"));
     let mpp = Mpp::start("http://127.0.0.1:1\n", &["--selection-interval", "200ms"]);
     mpp.wait_for_rounds(1);
-    assert_eq!((mpp.get("/mpp/health").status, mpp.get("/mpp/ready").status), (200, 503));
+    assert_eq!(
+        (mpp.get("/mpp/health").status, mpp.get("/mpp/ready").status),
+        (200, 503)
+    );
     mpp.write("endpoints.txt", &server.url());
-    eventually("a server to be selected", || (mpp.get("/mpp/ready").status == 200).then_some(()));
+    eventually("a server to be selected", || {
+        (mpp.get("/mpp/ready").status == 200).then_some(())
+    });
     let status: Value = mpp.status();
     assert_eq!(status["backends"].as_array().unwrap().len(), 1);
 }

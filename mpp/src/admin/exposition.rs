@@ -129,7 +129,11 @@ fn family_message(family: &MetricFamily) -> Vec<u8> {
     put_bytes(&mut out, 2, family.help().as_bytes());
     put_number(&mut out, 3, kind_number(family.get_field_type()));
     for metric in family.get_metric() {
-        put_bytes(&mut out, 4, &metric_message(metric, family.get_field_type()));
+        put_bytes(
+            &mut out,
+            4,
+            &metric_message(metric, family.get_field_type()),
+        );
     }
     out
 }
@@ -218,7 +222,9 @@ fn proto_text(family: &MetricFamily, between: &str) -> String {
             .expect("writing to a string cannot fail");
         }
         let value = match family.get_field_type() {
-            MetricType::COUNTER => format!("counter: {{ value: {} }}", metric.get_counter().get_value()),
+            MetricType::COUNTER => {
+                format!("counter: {{ value: {} }}", metric.get_counter().get_value())
+            }
             MetricType::HISTOGRAM => {
                 let histogram = metric.get_histogram();
                 let mut value = format!(
@@ -252,19 +258,38 @@ mod tests {
 
     #[test]
     fn the_format_is_the_first_of_the_heaviest() {
-        let f = |accept: &str, expected: Format| assert_eq!(Format::negotiate(accept), expected, "{accept}");
+        let f = |accept: &str, expected: Format| {
+            assert_eq!(Format::negotiate(accept), expected, "{accept}");
+        };
         f("", Format::Text);
         f("text/plain", Format::Text);
-        f("application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1", Format::Text);
-        f("application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited,application/openmetrics-text;q=0.8,text/plain;q=0.5", Format::Delimited);
-        f("application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=text", Format::ProtoText);
-        f("application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=compact-text", Format::ProtoCompact);
-        f("application/vnd.google.protobuf;encoding=delimited", Format::Text);
+        f(
+            "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
+            Format::Text,
+        );
+        f(
+            "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited,application/openmetrics-text;q=0.8,text/plain;q=0.5",
+            Format::Delimited,
+        );
+        f(
+            "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=text",
+            Format::ProtoText,
+        );
+        f(
+            "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=compact-text",
+            Format::ProtoCompact,
+        );
+        f(
+            "application/vnd.google.protobuf;encoding=delimited",
+            Format::Text,
+        );
     }
 
     #[test]
     fn a_family_is_one_delimited_message() {
-        let family = Family::counter("a_total", "A.").sample(&[("l", "v")], 1.0).build();
+        let family = Family::counter("a_total", "A.")
+            .sample(&[("l", "v")], 1.0)
+            .build();
         let bytes = print(&[family], Format::Delimited);
         let expected: &[u8] = &[
             36, // length

@@ -76,9 +76,10 @@ impl Metrics {
                 .headers_mut()
                 .insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
-        response
-            .headers_mut()
-            .insert(CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
+        response.headers_mut().insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static(format.content_type()),
+        );
         response
             .headers_mut()
             .insert(VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
@@ -101,7 +102,10 @@ impl Metrics {
         let selection = self.selector.current();
         let labels = [
             ("branch", ""),
-            ("goversion", concat!("rust, mpp ", env!("CARGO_PKG_VERSION"))),
+            (
+                "goversion",
+                concat!("rust, mpp ", env!("CARGO_PKG_VERSION")),
+            ),
             ("revision", ""),
             ("version", version()),
         ];
@@ -251,7 +255,11 @@ impl Page {
             &label,
             sum(&|b| b.traffic.in_flight.load(Relaxed) as u64),
         );
-        push(&mut self.ejected, &label, sum(&|b| u64::from(b.is_ejected())));
+        push(
+            &mut self.ejected,
+            &label,
+            sum(&|b| u64::from(b.is_ejected())),
+        );
         push(&mut self.ejections, &label, sum(&Backend::ejections));
         push(
             &mut self.idle,

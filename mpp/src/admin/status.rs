@@ -103,7 +103,8 @@ impl Status {
 
     fn view(&self, metrics: &Metrics) -> View {
         let selection = metrics.selector.current();
-        let nanos = |time: Duration| format_nanos(i64::try_from(time.as_nanos()).unwrap_or(i64::MAX));
+        let nanos =
+            |time: Duration| format_nanos(i64::try_from(time.as_nanos()).unwrap_or(i64::MAX));
         View {
             runtime: Runtime {
                 uptime: nanos(self.started.elapsed()),
@@ -173,7 +174,11 @@ fn row(candidate: &Candidate) -> Row {
         errors: traffic.failed(),
         retries: traffic.retried(),
         ejections: backend.ejections(),
-        latency: match (latency_seconds.p50, latency_seconds.p90, latency_seconds.p99) {
+        latency: match (
+            latency_seconds.p50,
+            latency_seconds.p90,
+            latency_seconds.p99,
+        ) {
             (Some(p50), Some(p90), Some(p99)) => {
                 format!("{} / {} / {}", millis(p50), millis(p90), millis(p99))
             }

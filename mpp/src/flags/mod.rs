@@ -95,9 +95,7 @@ impl Flags {
                     flags.put(flag, value);
                 }
                 Kind::Text | Kind::Integer => {
-                    let Some(value) =
-                        value.or_else(|| words.next().map(String::as_str))
-                    else {
+                    let Some(value) = value.or_else(|| words.next().map(String::as_str)) else {
                         return Err(Answer::misused(&format!("flag needs an argument: -{name}")));
                     };
                     if flag.kind == Kind::Integer && parse_integer(value).is_none() {
@@ -294,7 +292,8 @@ mod tests {
 
     #[test]
     fn integers_are_read_with_their_prefix() {
-        let f = |text: &str, expected: Option<i64>| assert_eq!(parse_integer(text), expected, "{text}");
+        let f =
+            |text: &str, expected: Option<i64>| assert_eq!(parse_integer(text), expected, "{text}");
         f("9090", Some(9090));
         f("0x5dd4", Some(24020));
         f("024020", Some(10256));
@@ -310,7 +309,9 @@ mod tests {
     #[test]
     fn both_names_of_the_insecure_flag_are_one() {
         assert_eq!(
-            parse(&["--insecure", "true"]).unwrap().text("insecure-certs"),
+            parse(&["--insecure", "true"])
+                .unwrap()
+                .text("insecure-certs"),
             "true"
         );
         let answer = parse(&["-k", "true", "--insecure-certs", "true"]).unwrap_err();

@@ -44,7 +44,9 @@ pub(super) fn serve(
         drain: front.drain,
     };
     let tls = web.is_secured();
-    let router = Router::new().fallback(answer).with_state(Worker { front, number, tls });
+    let router = Router::new()
+        .fallback(answer)
+        .with_state(Worker { front, number, tls });
     serve_web(tasks, listener, web, router, limits);
 }
 

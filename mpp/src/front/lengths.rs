@@ -156,12 +156,30 @@ mod tests {
                 assert_eq!(lengths.conflict(), expected, "{bytes:?} by {size}");
             }
         };
-        f("POST / HTTP/1.1\r\ncontent-LENGTH: 1\r\nTransfer-Encoding: chunked\r\n\r\n", true);
-        f("POST / HTTP/1.1\nTransfer-Encoding: x\nContent-Length:1\n\n", true);
-        f("POST / HTTP/1.1\r\nContent-Length: 40\r\n\r\nTransfer-Encoding: chunked\r\n", false);
-        f("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nX: Content-Length: 1\r\n\r\n", false);
-        f("POST / HTTP/1.1\r\nTransfer-Encodings: chunked\r\nContent-Length: 1\r\n\r\n", false);
-        f("GET / HTTP/1.1\r\n\r\nPOST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", true);
+        f(
+            "POST / HTTP/1.1\r\ncontent-LENGTH: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+            true,
+        );
+        f(
+            "POST / HTTP/1.1\nTransfer-Encoding: x\nContent-Length:1\n\n",
+            true,
+        );
+        f(
+            "POST / HTTP/1.1\r\nContent-Length: 40\r\n\r\nTransfer-Encoding: chunked\r\n",
+            false,
+        );
+        f(
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nX: Content-Length: 1\r\n\r\n",
+            false,
+        );
+        f(
+            "POST / HTTP/1.1\r\nTransfer-Encodings: chunked\r\nContent-Length: 1\r\n\r\n",
+            false,
+        );
+        f(
+            "GET / HTTP/1.1\r\n\r\nPOST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+            true,
+        );
     }
 
     #[test]

@@ -68,10 +68,12 @@ pub struct Front {
 pub fn bind(address: Option<IpAddr>, port: u16) -> io::Result<StdListener> {
     match address {
         Some(address) => listen((address, port).into()),
-        None => listen((Ipv6Addr::UNSPECIFIED, port).into()).or_else(|reason| match reason.kind() {
-            io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied => Err(reason),
-            _ => listen((Ipv4Addr::UNSPECIFIED, port).into()),
-        }),
+        None => {
+            listen((Ipv6Addr::UNSPECIFIED, port).into()).or_else(|reason| match reason.kind() {
+                io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied => Err(reason),
+                _ => listen((Ipv4Addr::UNSPECIFIED, port).into()),
+            })
+        }
     }
 }
 
@@ -260,7 +262,11 @@ impl Connection {
 }
 
 impl Front {
-    async fn answer(&self, client: &Client, request: Request<ClientBody>) -> Response<ResponseBody> {
+    async fn answer(
+        &self,
+        client: &Client,
+        request: Request<ClientBody>,
+    ) -> Response<ResponseBody> {
         if let Err(reason) = check(&request) {
             return refusal::bad_request(&reason);
         }
@@ -299,4 +305,3 @@ fn check<B>(request: &Request<B>) -> Result<(), &'static str> {
 fn is_host_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:[]%@".contains(&byte)
 }
-

@@ -60,10 +60,9 @@ pub fn parse(text: &str) -> Found {
         }
         match Endpoint::parse(line) {
             Ok(endpoint) => found.endpoints.push(endpoint),
-            Err(reason) => found.skipped.push(format!(
-                "line {}: {reason}",
-                line_number(text, number)
-            )),
+            Err(reason) => found
+                .skipped
+                .push(format!("line {}: {reason}", line_number(text, number))),
         }
     }
     found
@@ -75,10 +74,7 @@ fn without_comment(line: &str) -> &str {
             .and_then(|before| before.chars().next_back())
             .is_none_or(char::is_whitespace)
     };
-    let start = line
-        .match_indices('#')
-        .map(|(at, _)| at)
-        .find(is_comment);
+    let start = line.match_indices('#').map(|(at, _)| at).find(is_comment);
     start.and_then(|at| line.get(..at)).unwrap_or(line)
 }
 
@@ -117,7 +113,10 @@ mod tests {
     fn lines_are_trimmed_and_comments_skipped() {
         let f = |text: &str, expected: &[&str]| assert_eq!(addresses(text), expected, "{text:?}");
         f("http://a:1\nhttp://b:2", &["http://a:1", "http://b:2"]);
-        f("\u{feff}http://a:1\r\nhttp://b:2\r\n", &["http://a:1", "http://b:2"]);
+        f(
+            "\u{feff}http://a:1\r\nhttp://b:2\r\n",
+            &["http://a:1", "http://b:2"],
+        );
         f("\n \n# all\n\thttp://a:1\t\n", &["http://a:1"]);
         f("a:1 # first\nb:2#c", &["http://a:1"]);
         f("a:1\na:1", &["http://a:1", "http://a:1"]);
@@ -127,7 +126,15 @@ mod tests {
     fn a_bad_line_is_reported_with_its_number_and_skipped() {
         let found = parse("http://a:1\r\n\r\nhttp://[::1\r\nb:2\nftp://c\n");
         assert_eq!(found.endpoints.len(), 2);
-        assert!(found.skipped[0].starts_with("line 3: not a URL"), "{:?}", found.skipped);
-        assert!(found.skipped[1].starts_with("line 5: scheme"), "{:?}", found.skipped);
+        assert!(
+            found.skipped[0].starts_with("line 3: not a URL"),
+            "{:?}",
+            found.skipped
+        );
+        assert!(
+            found.skipped[1].starts_with("line 5: scheme"),
+            "{:?}",
+            found.skipped
+        );
     }
 }

@@ -38,15 +38,12 @@ impl KubernetesLocator {
         config: &config::Kubernetes,
         environment: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, SetupError> {
-        let cluster = match &config.kubeconfig {
-            Some(path) => {
-                info!("Using kubeconfig {}", path.display());
-                Cluster::from_kubeconfig(path).await?
-            }
-            None => {
-                info!("Using in-cluster kubeconfig");
-                Cluster::in_cluster(environment, &config.service_account)?
-            }
+        let cluster = if let Some(path) = &config.kubeconfig {
+            info!("Using kubeconfig {}", path.display());
+            Cluster::from_kubeconfig(path).await?
+        } else {
+            info!("Using in-cluster kubeconfig");
+            Cluster::in_cluster(environment, &config.service_account)?
         };
         let port = config.port.clone().map_or(Port::First, Port::Wanted);
         let (source, what) = match &config.target {

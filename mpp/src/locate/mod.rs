@@ -47,7 +47,7 @@ pub enum Locator {
     /// A file with one address per line.
     File(file::FileLocator),
     /// A service or pods in Kubernetes.
-    Kubernetes(kubernetes::KubernetesLocator),
+    Kubernetes(Box<kubernetes::KubernetesLocator>),
     /// Applications in Marathon.
     Marathon(marathon::MarathonLocator),
 }

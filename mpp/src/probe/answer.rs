@@ -74,7 +74,10 @@ fn sample_text(sample: &Value) -> Option<String> {
         .filter(|(label, _)| *label != "__name__")
         .map(|(label, value)| format!("{label}={value}"))
         .collect();
-    Some(format!("{name}{{{}}} => {number} @[{time}]", pairs.join(", ")))
+    Some(format!(
+        "{name}{{{}}} => {number} @[{time}]",
+        pairs.join(", ")
+    ))
 }
 
 #[cfg(test)]
@@ -87,9 +90,18 @@ mod tests {
             let got = Answer::parse(body.as_bytes()).and_then(|answer| answer.check());
             assert_eq!(got.is_ok(), expected, "{body}: {got:?}");
         };
-        f(r#"{"status":"success","data":{"resultType":"vector","result":[]}}"#, true);
-        f(r#"{"status":"success","data":{"resultType":"scalar","result":[1,"1"]}}"#, true);
-        f(r#"{"status":"error","errorType":"execution","error":"x"}"#, false);
+        f(
+            r#"{"status":"success","data":{"resultType":"vector","result":[]}}"#,
+            true,
+        );
+        f(
+            r#"{"status":"success","data":{"resultType":"scalar","result":[1,"1"]}}"#,
+            true,
+        );
+        f(
+            r#"{"status":"error","errorType":"execution","error":"x"}"#,
+            false,
+        );
         f(r#"{"status":"success"}"#, false);
         f("<html>", false);
     }
@@ -108,7 +120,13 @@ mod tests {
             r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{"__name__":"up","job":"a"},"value":[1,"0"]}]}}"#,
             Some("up{job=\"a\"} => 0 @[1]"),
         );
-        f(r#"{"status":"success","data":{"resultType":"vector","result":[]}}"#, None);
-        f(r#"{"status":"success","data":{"resultType":"scalar","result":[1,"1"]}}"#, None);
+        f(
+            r#"{"status":"success","data":{"resultType":"vector","result":[]}}"#,
+            None,
+        );
+        f(
+            r#"{"status":"success","data":{"resultType":"scalar","result":[1,"1"]}}"#,
+            None,
+        );
     }
 }

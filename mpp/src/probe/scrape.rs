@@ -159,7 +159,10 @@ impl<'a> Sample<'a> {
     }
 
     fn finite(&self) -> Option<f64> {
-        self.value.parse().ok().filter(|value: &f64| value.is_finite())
+        self.value
+            .parse()
+            .ok()
+            .filter(|value: &f64| value.is_finite())
     }
 
     fn label(&self, name: &str) -> Option<String> {
@@ -209,21 +212,41 @@ mod tests {
     #[test]
     fn both_generations_of_the_counter_are_read() {
         let f = |text: &str, expected: Samples| assert_eq!(scan(text).samples, expected, "{text}");
-        f("prometheus_local_storage_ingested_samples_total 3000\n", Samples::Counted(INGESTED, 3000.0));
-        f("prometheus_local_storage_ingested_samples_total\t1.5e+03 1700000000", Samples::Counted(INGESTED, 1500.0));
-        f("prometheus_local_storage_ingested_samples_total{a=\"b c\"} 4\n", Samples::Counted(INGESTED, 4.0));
-        f("prometheus_local_storage_ingested_samples_total NaN\n", Samples::Invalid(format!("{INGESTED} NaN")));
-        f("prometheus_local_storage_ingested_samples_total_more 3\n", Samples::Unknown);
+        f(
+            "prometheus_local_storage_ingested_samples_total 3000\n",
+            Samples::Counted(INGESTED, 3000.0),
+        );
+        f(
+            "prometheus_local_storage_ingested_samples_total\t1.5e+03 1700000000",
+            Samples::Counted(INGESTED, 1500.0),
+        );
+        f(
+            "prometheus_local_storage_ingested_samples_total{a=\"b c\"} 4\n",
+            Samples::Counted(INGESTED, 4.0),
+        );
+        f(
+            "prometheus_local_storage_ingested_samples_total NaN\n",
+            Samples::Invalid(format!("{INGESTED} NaN")),
+        );
+        f(
+            "prometheus_local_storage_ingested_samples_total_more 3\n",
+            Samples::Unknown,
+        );
         f(
             "prometheus_tsdb_head_samples_appended_total{type=\"float\"} 498\nprometheus_tsdb_head_samples_appended_total{type=\"histogram\"} 2\nprometheus_tsdb_head_out_of_order_samples_appended_total 5\n",
             Samples::Counted(APPENDED, 505.0),
         );
-        f("# HELP prometheus_tsdb_head_samples_appended_total 5\n", Samples::Unknown);
+        f(
+            "# HELP prometheus_tsdb_head_samples_appended_total 5\n",
+            Samples::Unknown,
+        );
     }
 
     #[test]
     fn the_version_is_found_among_the_labels() {
-        let page = scan("prometheus_build_info{branch=\"x y\",goversion=\"go1\",version=\"2.42.0+ds\"} 1\n");
+        let page = scan(
+            "prometheus_build_info{branch=\"x y\",goversion=\"go1\",version=\"2.42.0+ds\"} 1\n",
+        );
         assert_eq!(page.version.as_deref(), Some("2.42.0+ds"));
         assert_eq!(
             page.build_info.as_deref(),
@@ -233,7 +256,10 @@ mod tests {
 
     #[test]
     fn chunks_may_end_anywhere_and_endless_lines_cost_nothing() {
-        let text = format!("{}\nprocess_start_time_seconds 1.5e9\n", "x".repeat(3 * LONGEST_LINE));
+        let text = format!(
+            "{}\nprocess_start_time_seconds 1.5e9\n",
+            "x".repeat(3 * LONGEST_LINE)
+        );
         let mut scanner = Scanner::default();
         for chunk in text.as_bytes().chunks(7) {
             scanner.feed(chunk);

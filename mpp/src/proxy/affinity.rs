@@ -62,7 +62,7 @@ impl Affinity {
         targets: impl Iterator<Item = &'a Arc<Backend>> + Clone,
     ) -> Option<(&'a Arc<Backend>, Match)> {
         if self.cookies
-            && let Some(target) = by_cookie(headers, targets.clone())
+            && let Some(target) = by_cookie(headers, &targets)
         {
             self.cookie_hits.fetch_add(1, Relaxed);
             return Some((target, Match::Cookie));
@@ -70,7 +70,9 @@ impl Affinity {
         let by_address = self.by_address.as_ref()?;
         let known = Arc::clone(lock(by_address).get(&source(headers, peer))?);
         // A server that is not among the targets any more has lost its clients.
-        let target = targets.into_iter().find(|target| Arc::ptr_eq(target, &known))?;
+        let target = targets
+            .into_iter()
+            .find(|target| Arc::ptr_eq(target, &known))?;
         self.source_ip_hits.fetch_add(1, Relaxed);
         Some((target, Match::SourceIp))
     }
@@ -95,7 +97,7 @@ pub(crate) fn has_cookie(headers: &HeaderMap, backend: &Backend) -> bool {
 
 fn by_cookie<'a>(
     headers: &HeaderMap,
-    targets: impl Iterator<Item = &'a Arc<Backend>> + Clone,
+    targets: &(impl Iterator<Item = &'a Arc<Backend>> + Clone),
 ) -> Option<&'a Arc<Backend>> {
     values(headers).find_map(|value| {
         let uri: Uri = value.parse().ok()?;
@@ -140,7 +142,11 @@ fn address(text: &str) -> Option<IpAddr> {
     let text = text.trim().trim_matches('"');
     text.parse()
         .ok()
-        .or_else(|| text.parse().ok().map(|socket: std::net::SocketAddr| socket.ip()))
+        .or_else(|| {
+            text.parse()
+                .ok()
+                .map(|socket: std::net::SocketAddr| socket.ip())
+        })
         .or_else(|| text.strip_prefix('[')?.strip_suffix(']')?.parse().ok())
 }
 
@@ -150,10 +156,14 @@ mod tests {
     use crate::endpoint::Endpoint;
 
     fn targets() -> Vec<Arc<Backend>> {
-        ["http://127.0.0.1:1", "http://127.0.0.1:2/prom/", "https://127.0.0.1:2"]
-            .iter()
-            .map(|text| Arc::new(Backend::new(Endpoint::parse(text).unwrap(), 1)))
-            .collect()
+        [
+            "http://127.0.0.1:1",
+            "http://127.0.0.1:2/prom/",
+            "https://127.0.0.1:2",
+        ]
+        .iter()
+        .map(|text| Arc::new(Backend::new(Endpoint::parse(text).unwrap(), 1)))
+        .collect()
     }
 
     fn headers(name: &'static str, value: &str) -> HeaderMap {
@@ -166,14 +176,17 @@ mod tests {
     fn a_cookie_names_a_server_by_scheme_host_and_port() {
         let targets = targets();
         let f = |cookie: &str, expected: Option<usize>| {
-            let found = by_cookie(&headers("cookie", cookie), targets.iter());
+            let found = by_cookie(&headers("cookie", cookie), &targets.iter());
             let place = found.and_then(|found| targets.iter().position(|t| Arc::ptr_eq(t, found)));
             assert_eq!(place, expected, "{cookie}");
         };
         f("MPP.Route=http://127.0.0.1:2", Some(1));
         f("a=b; MPP.Route=\"https://127.0.0.1:2\"; c=d", Some(2));
         f("MPP.Route=HTTP://127.0.0.1:1/", Some(0));
-        f("MPP.Route=http://gone:1; MPP.Route=http://127.0.0.1:1", Some(0));
+        f(
+            "MPP.Route=http://gone:1; MPP.Route=http://127.0.0.1:1",
+            Some(0),
+        );
         f("mpp.route=http://127.0.0.1:1", None);
         f("MPP.Route=http%3A%2F%2F127.0.0.1%3A1", None);
         f("MPP.Route=", None);

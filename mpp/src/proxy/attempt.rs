@@ -99,10 +99,7 @@ impl Template {
     fn message(&mut self, backend: &Backend) -> Request<RequestBody> {
         let body = match &self.body {
             Some(RequestBody::Whole(bytes)) => RequestBody::Whole(bytes.clone()),
-            _ => self
-                .body
-                .take()
-                .unwrap_or(RequestBody::Whole(Bytes::new())),
+            _ => self.body.take().unwrap_or(RequestBody::Whole(Bytes::new())),
         };
         let mut request = Request::new(body);
         request.method_mut().clone_from(&self.method);
@@ -182,11 +179,9 @@ pub(super) async fn dial(proxy: &Proxy, backend: &Backend) -> Result<Stream, Bro
             let reason: io::Error = reason;
             Err(Broken::new(Failure::Connect, format!("cannot connect: {reason}")).untouched())
         }
-        Err(_) => Err(Broken::new(
-            Failure::Hang,
-            format!("no connection within {limit:?}"),
-        )
-        .untouched()),
+        Err(_) => {
+            Err(Broken::new(Failure::Hang, format!("no connection within {limit:?}")).untouched())
+        }
     }
 }
 
@@ -245,9 +240,7 @@ fn broken(reason: &hyper::Error) -> Broken {
 }
 
 /// Tells answers that another server should be asked for from those that are the client's.
-async fn judge(
-    mut response: Response<ResponseBody>,
-) -> Result<Response<ResponseBody>, Broken> {
+async fn judge(mut response: Response<ResponseBody>) -> Result<Response<ResponseBody>, Broken> {
     let why = match response.status() {
         StatusCode::BAD_GATEWAY => Failure::BadGateway,
         StatusCode::GATEWAY_TIMEOUT => Failure::GatewayTimeout,

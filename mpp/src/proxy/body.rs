@@ -108,9 +108,7 @@ impl Body for RequestBody {
                         None => Poll::Ready(Some(Err(BodyError::TooLong))),
                     }
                 }
-                Poll::Ready(Some(Err(reason))) => {
-                    Poll::Ready(Some(Err(BodyError::Client(reason))))
-                }
+                Poll::Ready(Some(Err(reason))) => Poll::Ready(Some(Err(BodyError::Client(reason)))),
                 Poll::Ready(None) => Poll::Ready(None),
                 Poll::Pending => Poll::Pending,
             },
@@ -197,7 +195,11 @@ impl Answer {
     }
 
     /// The answer broke off. That is said with the next question only, so that what came before it has left for the client.
-    fn cut(&mut self, cx: &mut Context<'_>, reason: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn cut(
+        &mut self,
+        cx: &mut Context<'_>,
+        reason: BodyError,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.link = None;
         self.attempt.backend.failed(Failure::Cut, None);
         self.broken = Some(reason);

@@ -41,7 +41,10 @@ pub(crate) fn choose(
         .or_else(|| selection.spares.iter().find(usable))
         // All are ejected: one that fails most of the time is better than none.
         .or_else(|| {
-            let rest = selection.targets.iter().filter(|backend| !has_failed(backend));
+            let rest = selection
+                .targets
+                .iter()
+                .filter(|backend| !has_failed(backend));
             by_strategy(proxy, rest).filter(|_| failed.is_empty())
         })?;
     Some(Choice::of(found))

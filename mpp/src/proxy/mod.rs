@@ -27,7 +27,9 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header::HOST, request::Parts};
+use http::{
+    HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header::HOST, request::Parts,
+};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use shared::{lifecycle::Tasks, tls::client::Client as Tls};
@@ -111,11 +113,7 @@ impl Proxy {
         self.try_servers(client, template).await
     }
 
-    async fn try_servers(
-        &self,
-        client: &Client,
-        mut template: Template,
-    ) -> Response<ResponseBody> {
+    async fn try_servers(&self, client: &Client, mut template: Template) -> Response<ResponseBody> {
         let mut failed: Vec<Arc<Backend>> = Vec::new();
         let Some(mut choice) = self.choose(&template.headers, client.peer, &failed) else {
             return refusal::nobody();
@@ -188,7 +186,10 @@ impl Proxy {
                 pool.clear();
             }
         } else {
-            debug!("Error forwarding to {}, err: {}", backend.endpoint, broken.text);
+            debug!(
+                "Error forwarding to {}, err: {}",
+                backend.endpoint, broken.text
+            );
         }
     }
 

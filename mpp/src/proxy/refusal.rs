@@ -39,7 +39,10 @@ pub(crate) fn failed(why: Failure, reason: &str) -> Response<ResponseBody> {
         Failure::Hang => StatusCode::GATEWAY_TIMEOUT,
         _ => StatusCode::BAD_GATEWAY,
     };
-    text(status, &format!("Prometheus server did not answer: {reason}"))
+    text(
+        status,
+        &format!("Prometheus server did not answer: {reason}"),
+    )
 }
 
 /// The body is longer than the limit.

@@ -98,7 +98,9 @@ async fn shake_hands(
 ) -> Result<Response<Incoming>, Broken> {
     let stream = attempt::dial(proxy, backend).await?;
     let reset = |reason: hyper::Error| Broken::new(Failure::Reset, reason.to_string());
-    let (mut sender, driver) = http1::handshake(TokioIo::new(stream)).await.map_err(reset)?;
+    let (mut sender, driver) = http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(reset)?;
     let stop = proxy.tasks.stop_token();
     proxy.tasks.spawn("tunnel handshake", async move {
         // Ends once the stream has been handed over, or with the connection.

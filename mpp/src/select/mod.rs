@@ -296,7 +296,9 @@ async fn probe(prober: &Prober, named: &[Arc<Backend>], history_at: Option<f64>)
     let places: Vec<usize> = named
         .iter()
         .map(|backend| {
-            let known = distinct.iter().position(|other| Arc::ptr_eq(other, backend));
+            let known = distinct
+                .iter()
+                .position(|other| Arc::ptr_eq(other, backend));
             known.unwrap_or_else(|| {
                 distinct.push(backend);
                 distinct.len() - 1

@@ -307,7 +307,11 @@ mod tests {
         );
         assert_eq!(selected(&outcome), [false, false, true]);
         assert!(outcome.spares().is_empty());
-        assert!(outcome.candidates[0].reason.contains("bad response code 503"));
+        assert!(
+            outcome.candidates[0]
+                .reason
+                .contains("bad response code 503")
+        );
     }
 
     #[test]
@@ -344,7 +348,10 @@ mod tests {
                 ..Page::default()
             })
         };
-        let outcome = run(Strategy::MostHistory, vec![old(900.0), old(10.0), old(500.0)]);
+        let outcome = run(
+            Strategy::MostHistory,
+            vec![old(900.0), old(10.0), old(500.0)],
+        );
         assert_eq!(selected(&outcome), [false, true, false]);
         let spares: Vec<String> = outcome
             .spares()

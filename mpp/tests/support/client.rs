@@ -105,13 +105,11 @@ fn read_body(stream: &mut TcpStream, response: &mut Response) -> Option<()> {
             }
         }
     }
-    match length {
-        Some(length) => read_exactly(stream, length, &mut response.body),
-        None => {
-            stream.read_to_end(&mut response.body).ok()?;
-            Some(())
-        }
+    if let Some(length) = length {
+        return read_exactly(stream, length, &mut response.body);
     }
+    stream.read_to_end(&mut response.body).ok()?;
+    Some(())
 }
 
 pub(crate) fn read_line(stream: &mut TcpStream) -> Option<String> {
@@ -127,7 +125,7 @@ pub(crate) fn read_line(stream: &mut TcpStream) -> Option<String> {
 
 fn read_exactly(stream: &mut TcpStream, length: usize, body: &mut Vec<u8>) -> Option<()> {
     let mut left = length;
-    let mut buffer = [0; 65_536];
+    let mut buffer = vec![0; 65_536];
     while left > 0 {
         let most = left.min(buffer.len());
         match stream.read(&mut buffer[..most]) {

@@ -70,7 +70,9 @@ impl Mpp {
     /// Sends a request without a body.
     #[track_caller]
     pub(crate) fn get(&self, path: &str) -> Response {
-        let text = format!("GET {path} HTTP/1.1\r\nHost: mpp.example:9090\r\nUser-Agent: golden-client/1\r\n\r\n");
+        let text = format!(
+            "GET {path} HTTP/1.1\r\nHost: mpp.example:9090\r\nUser-Agent: golden-client/1\r\n\r\n"
+        );
         request(self.port, text.as_bytes()).expect("an answer")
     }
 

@@ -44,7 +44,11 @@ impl Reply {
     }
 
     pub(crate) fn text(body: &str) -> Self {
-        Self::Raw(message("200 OK", "text/plain; version=0.0.4", body.as_bytes()))
+        Self::Raw(message(
+            "200 OK",
+            "text/plain; version=0.0.4",
+            body.as_bytes(),
+        ))
     }
 
     /// What Prometheus says while it starts.
@@ -147,7 +151,11 @@ impl Prometheus {
             }),
             running: Arc::new(AtomicBool::new(true)),
         };
-        accept(listener, Arc::clone(&server.shared), Arc::clone(&server.running));
+        accept(
+            listener,
+            Arc::clone(&server.shared),
+            Arc::clone(&server.running),
+        );
         server
     }
 
@@ -182,7 +190,9 @@ impl Prometheus {
         self.running.store(false, Relaxed);
         // Wakes the accepting thread, which closes the listener.
         eventually("the listener to close", || {
-            TcpStream::connect((self.host, self.port)).is_err().then_some(())
+            TcpStream::connect((self.host, self.port))
+                .is_err()
+                .then_some(())
         });
         for stream in self.shared.streams.lock().unwrap().drain(..) {
             let _ended = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
@@ -197,7 +207,11 @@ impl Prometheus {
             TcpListener::bind((self.host, self.port)).ok()
         });
         self.running = Arc::new(AtomicBool::new(true));
-        accept(listener, Arc::clone(&self.shared), Arc::clone(&self.running));
+        accept(
+            listener,
+            Arc::clone(&self.shared),
+            Arc::clone(&self.running),
+        );
     }
 }
 
@@ -237,7 +251,10 @@ fn converse(stream: &TcpStream, shared: &Shared, running: &AtomicBool) -> Option
     loop {
         let seen = read_request(&mut reader)?;
         let line = seen.head.lines().next().unwrap_or_default().to_owned();
-        let proxied = seen.head.to_ascii_lowercase().contains("\r\nx-forwarded-server:");
+        let proxied = seen
+            .head
+            .to_ascii_lowercase()
+            .contains("\r\nx-forwarded-server:");
         let manners = shared.manners.lock().unwrap().clone();
         let reply = if proxied {
             shared.seen.lock().unwrap().push(seen);
@@ -318,7 +335,9 @@ fn answer(
             stream.write_all(head.as_bytes()).ok()?;
             for piece in pieces {
                 let chunk = format!("{:x}\r\n", piece.len()).into_bytes();
-                stream.write_all(&[&chunk, piece.as_slice(), b"\r\n"].concat()).ok()?;
+                stream
+                    .write_all(&[&chunk, piece.as_slice(), b"\r\n"].concat())
+                    .ok()?;
                 thread::sleep(pause);
             }
             stream.write_all(b"0\r\n\r\n").ok()

@@ -11,12 +11,12 @@ use std::{
     time::Instant,
 };
 
-use anyhow::Context as _;
 use ::mpp::{
     app::{App, Running},
     config::Config,
     flags::Flags,
 };
+use anyhow::Context as _;
 
 use self::{clients::Clients, server::Server};
 use crate::{
@@ -61,7 +61,10 @@ pub(crate) async fn exercise(report: Sink<'_>) -> anyhow::Result<Vec<Stand>> {
     let port = proxy.port();
     let addresses = vec![
         ("queries".to_owned(), format!("http://127.0.0.1:{port}")),
-        ("status page".to_owned(), format!("http://127.0.0.1:{port}/mpp/status")),
+        (
+            "status page".to_owned(),
+            format!("http://127.0.0.1:{port}/mpp/status"),
+        ),
     ];
     Ok(vec![Stand {
         name: "mpp, before three servers of which one is dead".to_owned(),
@@ -83,12 +86,12 @@ pub(crate) async fn exercise(report: Sink<'_>) -> anyhow::Result<Vec<Stand>> {
 }
 
 async fn start(folder: &Path, servers: &[Server]) -> anyhow::Result<Running> {
-    let endpoints: String = servers
+    let endpoints: Vec<String> = servers
         .iter()
-        .map(|server| format!("http://{}\n", server.address()))
+        .map(|server| format!("http://{}", server.address()))
         .collect();
     let file = folder.join("endpoints");
-    std::fs::write(&file, endpoints)?;
+    std::fs::write(&file, endpoints.join("\n"))?;
     let words = [
         "--endpoints-file",
         file.to_str().context("the temporary folder has a name")?,

@@ -46,9 +46,13 @@ impl Server {
                     return;
                 }
                 if let Ok(copy) = stream.try_clone() {
-                    streams.lock().unwrap_or_else(PoisonError::into_inner).push(copy);
+                    streams
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .push(copy);
                 }
-                let (queries, probes, page) = (Arc::clone(&queries), Arc::clone(&probes), page.clone());
+                let (queries, probes, page) =
+                    (Arc::clone(&queries), Arc::clone(&probes), page.clone());
                 thread::spawn(move || {
                     // Ends with the connection.
                     let _ended = converse(&stream, &page, &queries, &probes).is_ok();
@@ -70,7 +74,12 @@ impl Server {
     /// Closes the listener and every connection, as the end of a process does.
     pub(crate) fn kill(&self) {
         self.alive.store(false, Relaxed);
-        for stream in self.streams.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        for stream in self
+            .streams
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .drain(..)
+        {
             let _closed = stream.shutdown(Shutdown::Both).is_ok();
         }
         // Wakes the thread that accepts.
@@ -78,7 +87,12 @@ impl Server {
     }
 }
 
-fn converse(mut stream: &TcpStream, page: &str, queries: &AtomicU64, probes: &AtomicU64) -> std::io::Result<()> {
+fn converse(
+    mut stream: &TcpStream,
+    page: &str,
+    queries: &AtomicU64,
+    probes: &AtomicU64,
+) -> std::io::Result<()> {
     let mut lines = BufReader::new(stream.try_clone()?).lines();
     while let Some(first) = lines.next() {
         let first = first?;
@@ -90,7 +104,11 @@ fn converse(mut stream: &TcpStream, page: &str, queries: &AtomicU64, probes: &At
             }
             proxied |= line.to_ascii_lowercase().starts_with("x-forwarded-server:");
         }
-        let body = if first.contains("/metrics") { page } else { VECTOR };
+        let body = if first.contains("/metrics") {
+            page
+        } else {
+            VECTOR
+        };
         stream.write_all(
             format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len())
                 .as_bytes(),

@@ -174,9 +174,17 @@ mod tests {
         f("nope", None, "Failed to parse");
         f("{}", None, "'uid'");
         f(r#"{"uid":"u"}"#, None, "'login_endpoint'");
-        f(r#"{"uid":"u","login_endpoint":1}"#, None, "'login_endpoint'");
+        f(
+            r#"{"uid":"u","login_endpoint":1}"#,
+            None,
+            "'login_endpoint'",
+        );
         f(r#"{"uid":"u"}"#, Some("http://l"), "neither");
-        f(r#"{"uid":"u","private_key":"bad"}"#, Some("http://l"), "private_key");
+        f(
+            r#"{"uid":"u","private_key":"bad"}"#,
+            Some("http://l"),
+            "private_key",
+        );
     }
 
     #[test]
