@@ -10,6 +10,7 @@ use std::{
     convert::Infallible,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdListener},
+    pin::Pin,
     sync::Arc,
     time::Duration,
 };
@@ -217,8 +218,13 @@ impl Connection {
         if !matches!(stop.run_until_cancelled(first_byte).await, Some(Ok(Ok(())))) {
             return;
         }
-        // On the heap only from now on: what speaks HTTP is large, and most of an idle connection's memory.
-        Box::pin(self.speak(Stream::Plain(stream))).await;
+        self.speaking(Stream::Plain(stream)).await;
+    }
+
+    /// Puts what speaks HTTP on the heap: it is large, and would be most of an idle connection's memory. Not done in place, as
+    /// the compiler would keep room for it there.
+    fn speaking(self, stream: Stream) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(self.speak(stream))
     }
 
     async fn speak(self, stream: Stream) {
