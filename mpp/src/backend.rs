@@ -42,7 +42,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// All of them, in the order of [`Failure::index`].
+    /// All of them, in the order of their counters.
     pub const ALL: [Self; 8] = [
         Self::Connect,
         Self::Reset,
@@ -109,7 +109,7 @@ pub struct Traffic {
     pub in_flight: AtomicUsize,
     /// Attempts that wait for their first byte.
     waiting: AtomicUsize,
-    /// When the server last gave a first byte, or the wait for one began; milliseconds since [`epoch`].
+    /// When the server last gave a first byte, or the wait for one began; milliseconds since the process first asked.
     progress: AtomicU64,
 }
 

@@ -1,6 +1,6 @@
 //! The command line and the environment, as the original reads them.
 //!
-//! [`table`] lists the flags; this file reads words by the rules of Go's package `flag` as the original's command-line library
+//! [`FLAGS`] lists the flags; this file reads words by the rules of Go's package `flag` as the original's command-line library
 //! uses it: one dash or two, `-name value` or `-name=value`, the end at the first other word, the last of several wins. The texts
 //! of usage errors are the original's, because scripts may look for them. Pinned by `tests/golden/mpp/cli/cases.json`.
 
