@@ -214,8 +214,10 @@ impl Connection {
         let stop = self.listening.stop_token();
         let _fast = stream.set_nodelay(true).is_ok();
         // A client that says nothing costs a descriptor and this small task; buffers come with its first byte.
-        let first_byte = timeout(HEAD, stream.readable());
-        if !matches!(stop.run_until_cancelled(first_byte).await, Some(Ok(Ok(())))) {
+        // Peeked at, because a stream may be called readable when it is not.
+        let mut byte = [0];
+        let first_byte = timeout(HEAD, stream.peek(&mut byte));
+        if !matches!(stop.run_until_cancelled(first_byte).await, Some(Ok(Ok(1)))) {
             return;
         }
         self.speaking(Stream::Plain(stream)).await;
