@@ -16,6 +16,7 @@
     reason = "the reason for a failure goes to standard error, as in any program"
 )]
 
+mod mpp;
 mod patience;
 mod polymur;
 mod scenario;
@@ -97,6 +98,7 @@ async fn exercise(report: &mut Report) -> anyhow::Result<Vec<Stand>> {
     let mut stands = Vec::new();
     stands.extend(statsd::exercise(&mut |outcome| report.add(&outcome)).await?);
     stands.extend(polymur::exercise(&mut |outcome| report.add(&outcome)).await?);
+    stands.extend(mpp::exercise(&mut |outcome| report.add(&outcome)).await?);
     Ok(stands)
 }
 

@@ -1,0 +1,315 @@
+//! The front: one listener, and a few worker threads that accept from it.
+//!
+//! Each worker has a runtime of its own on its own thread, and its own idle connections to servers: a request is handled from
+//! first to last byte on one thread, which saves the wake-ups between threads that a shared runtime would need for it.
+
+mod guarded;
+mod lengths;
+
+use std::{
+    convert::Infallible,
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdListener},
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use http::{Method, Request, Response, Version, header::HOST};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use shared::{http::web_config::WebConfig, lifecycle::Tasks};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{sleep, timeout},
+};
+use tracing::{debug, warn};
+
+use lengths::Watched;
+
+use crate::{
+    admin::Admin,
+    proxy::{
+        Client, Proxy,
+        body::{ClientBody, ResponseBody},
+        refusal,
+        stream::Stream,
+    },
+};
+
+/// Worker threads. Two serve some tens of thousands of requests a second, which no Prometheus behind them does.
+pub const WORKERS: usize = 2;
+/// How long a client may be silent before and between requests, and how long the head of a request may take.
+const HEAD: Duration = Duration::from_secs(60);
+/// The longest head of a request, and the most that is read ahead of a slow server.
+const BUFFER: usize = 64 << 10;
+/// How many connections may wait in the kernel until they are accepted.
+const BACKLOG: i32 = 4096;
+/// How long a worker rests when the system cannot give it a connection: out of descriptors, most likely.
+const REST: Duration = Duration::from_millis(100);
+
+/// What connections of clients need.
+#[derive(Debug)]
+pub struct Front {
+    /// The way of requests.
+    pub proxy: Arc<Proxy>,
+    /// Our own pages.
+    pub admin: Arc<Admin>,
+    /// Connections at a time, over all workers.
+    pub places: Arc<Semaphore>,
+    /// TLS, basic auth and headers, where there is a file for them.
+    pub web: Option<Arc<WebConfig>>,
+    /// How long requests under way may take at the end.
+    pub drain: Duration,
+}
+
+/// Binds the listener: an address, or all of both families where the system has IPv6.
+pub fn bind(address: Option<IpAddr>, port: u16) -> io::Result<StdListener> {
+    match address {
+        Some(address) => listen((address, port).into()),
+        None => {
+            listen((Ipv6Addr::UNSPECIFIED, port).into()).or_else(|reason| match reason.kind() {
+                io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied => Err(reason),
+                _ => listen((Ipv4Addr::UNSPECIFIED, port).into()),
+            })
+        }
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<StdListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+impl Front {
+    /// Starts the workers: they accept until `listening` is stopped, and serve what they have accepted until `serving` is.
+    pub fn start(
+        self,
+        listening: &Tasks,
+        serving: &Tasks,
+        listener: &StdListener,
+    ) -> io::Result<()> {
+        let front = Arc::new(self);
+        for number in 0..WORKERS {
+            let listener = listener.try_clone()?;
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            let worker = Worker {
+                number,
+                front: Arc::clone(&front),
+                listening: listening.clone(),
+                connections: serving.child(),
+            };
+            serving.spawn_thread(format!("worker {number}"), move || {
+                runtime.block_on(worker.run(listener));
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// One worker thread.
+struct Worker {
+    number: usize,
+    front: Arc<Front>,
+    listening: Tasks,
+    connections: Tasks,
+}
+
+impl Worker {
+    async fn run(self, listener: StdListener) {
+        let listener = match TcpListener::from_std(listener) {
+            Ok(listener) => listener,
+            Err(reason) => {
+                warn!("worker {} cannot listen: {reason}", self.number);
+                return;
+            }
+        };
+        let stop = self.listening.stop_token();
+        if let Some(web) = &self.front.web {
+            let group = self.listening.child();
+            let front = Arc::clone(&self.front);
+            guarded::serve(&group, listener, Arc::clone(web), front, self.number);
+            stop.cancelled().await;
+            let _in_time = group.drain(self.front.drain).await;
+            return;
+        }
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                accepted = self.accept(&listener) => accepted,
+            };
+            let (stream, peer, place) = accepted;
+            let connection = Connection {
+                front: Arc::clone(&self.front),
+                worker: self.number,
+                peer,
+                listening: self.listening.clone(),
+            };
+            let cut = self.connections.stop_token();
+            self.connections.spawn("client", async move {
+                let _cut = cut.run_until_cancelled(connection.serve(stream)).await;
+                drop(place);
+            });
+        }
+        drop(listener);
+        // The runtime must live as long as its connections; the deadline is the application's.
+        loop {
+            let drained = self.connections.drain(Duration::from_secs(3600)).await;
+            if drained == shared::lifecycle::Drained::Completely {
+                return;
+            }
+        }
+    }
+
+    async fn accept(
+        &self,
+        listener: &TcpListener,
+    ) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
+        let place = Arc::clone(&self.front.places).acquire_owned().await;
+        let place = place.expect("the semaphore is never closed");
+        loop {
+            match listener.accept().await {
+                Ok((stream, peer)) => return (stream, peer, place),
+                Err(reason) => {
+                    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+                    if !matches!(
+                        reason.kind(),
+                        ConnectionAborted | ConnectionRefused | ConnectionReset
+                    ) {
+                        warn!("cannot accept connections: {reason}");
+                        sleep(REST).await;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// One connection of a client.
+struct Connection {
+    front: Arc<Front>,
+    worker: usize,
+    peer: SocketAddr,
+    listening: Tasks,
+}
+
+impl Connection {
+    async fn serve(self, stream: TcpStream) {
+        let stop = self.listening.stop_token();
+        let _fast = stream.set_nodelay(true).is_ok();
+        // A client that says nothing costs a descriptor and this small task; buffers come with its first byte.
+        // Peeked at, because a stream may be called readable when it is not.
+        let mut byte = [0];
+        let first_byte = timeout(HEAD, stream.peek(&mut byte));
+        if !matches!(stop.run_until_cancelled(first_byte).await, Some(Ok(Ok(1)))) {
+            return;
+        }
+        self.speaking(Stream::Plain(stream)).await;
+    }
+
+    /// Puts what speaks HTTP on the heap: it is large, and would be most of an idle connection's memory. Not done in place, as
+    /// the compiler would keep room for it there.
+    fn speaking(self, stream: Stream) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(self.speak(stream))
+    }
+
+    async fn speak(self, stream: Stream) {
+        let stop = self.listening.stop_token();
+        let peer = self.peer.ip().to_canonical();
+        let client = Client::new(peer, matches!(stream, Stream::Tls(_)), self.worker);
+        let front = &self.front;
+        let (stream, lengths) = Watched::new(stream);
+        let service = service_fn(|request: Request<Incoming>| {
+            let (client, lengths) = (&client, &lengths);
+            async move {
+                if lengths.conflict() {
+                    return Ok::<_, Infallible>(refusal::bad_request(
+                        &"both Content-Length and Transfer-Encoding",
+                    ));
+                }
+                let request = Request::map(request, ClientBody::Direct);
+                let response = front.answer(client, request).await;
+                lengths.next();
+                Ok(response)
+            }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD)
+            .max_buf_size(BUFFER)
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
+        let mut connection = std::pin::pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = stop.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(reason) = ended {
+            debug!("connection of {} ended early: {reason}", self.peer);
+        }
+    }
+}
+
+impl Front {
+    async fn answer(
+        &self,
+        client: &Client,
+        request: Request<ClientBody>,
+    ) -> Response<ResponseBody> {
+        if let Err(reason) = check(&request) {
+            return refusal::bad_request(&reason);
+        }
+        if request.method() == Method::OPTIONS && request.uri().path() == "*" {
+            return Response::new(ResponseBody::EMPTY);
+        }
+        match self.admin.answer(&request) {
+            Some(response) => response,
+            None => self.proxy.serve(client, request).await,
+        }
+    }
+}
+
+/// Refuses what hyper lets pass and Go's server does not.
+fn check<B>(request: &Request<B>) -> Result<(), &'static str> {
+    if request.method() == Method::CONNECT {
+        return Err("this is no forward proxy");
+    }
+    let mut hosts = request.headers().get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(_), Some(_)) => return Err("too many Host headers"),
+        (None, _) if request.version() == Version::HTTP_11 => {
+            return Err("missing required Host header");
+        }
+        (Some(host), None) if !host.as_bytes().iter().all(|c| is_host_byte(*c)) => {
+            return Err("malformed Host header");
+        }
+        _ => {}
+    }
+    if !crate::admin::is_well_escaped(request.uri().path()) {
+        return Err("bad escape in the path");
+    }
+    Ok(())
+}
+
+fn is_host_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:[]%@".contains(&byte)
+}

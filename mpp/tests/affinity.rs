@@ -1,0 +1,345 @@
+//! How clients stick to servers: every recorded flow is repeated.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a failed helper is a failed test, and golden tests print their counts"
+)]
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+use shared::testing::golden;
+use support::{
+    Mpp,
+    client::{Response, request},
+    prometheus::{Manners, Prometheus, Reply},
+};
+
+/// What many requests have come to.
+#[derive(Debug, Default)]
+struct Summary {
+    served_by: BTreeMap<String, usize>,
+    statuses: BTreeSet<u16>,
+    cookies: BTreeSet<String>,
+    responses_with_cookie: usize,
+}
+
+struct Stage {
+    servers: [Prometheus; 3],
+    mpp: Mpp,
+}
+
+impl Stage {
+    fn start(args: &[&str]) -> Self {
+        Self::with_addresses(args, "")
+    }
+
+    fn with_addresses(args: &[&str], after: &str) -> Self {
+        let servers = [("b1", "100"), ("b2", "3000"), ("b3", "200")]
+            .map(|(name, samples)| Prometheus::start(name, Manners::good(samples)));
+        let endpoints: String = servers
+            .iter()
+            .map(|server| format!("{}{after}\n", server.url()))
+            .collect();
+        let mpp = Mpp::start(
+            &endpoints,
+            &[args, &["--selection-interval", "1h"]].concat(),
+        );
+        mpp.wait_for_rounds(1);
+        Self { servers, mpp }
+    }
+
+    fn ask(&self, headers: &str) -> Response {
+        let bytes = format!("GET /x HTTP/1.1\r\nHost: mpp.example:9090\r\n{headers}\r\n");
+        let bytes = self.real(&bytes);
+        request(self.mpp.port, bytes.as_bytes()).unwrap()
+    }
+
+    fn summary(&self, count: usize, headers: impl Fn(usize) -> String) -> Summary {
+        let mut summary = Summary::default();
+        for number in 0..count {
+            let answer = self.ask(&headers(number));
+            summary.statuses.insert(answer.status);
+            let by = self.recorded(answer.header("mpp.servedby").unwrap_or("nobody"));
+            *summary.served_by.entry(by).or_default() += 1;
+            if let Some(cookie) = answer.header("set-cookie") {
+                summary.responses_with_cookie += 1;
+                summary.cookies.insert(self.recorded(cookie));
+            }
+        }
+        summary
+    }
+
+    /// With our ports in the place of recorded ones.
+    fn real(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for (place, server) in self.servers.iter().enumerate() {
+            text = text.replace(
+                &format!("127.0.0.1:2400{}", place + 1),
+                &format!("127.0.0.1:{}", server.port),
+            );
+        }
+        text
+    }
+
+    fn recorded(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for (place, server) in self.servers.iter().enumerate() {
+            text = text.replace(
+                &format!("127.0.0.1:{}", server.port),
+                &format!("127.0.0.1:2400{}", place + 1),
+            );
+        }
+        text
+    }
+}
+
+const B1: &str = "http://127.0.0.1:24001";
+const B2: &str = "http://127.0.0.1:24002";
+const B3: &str = "http://127.0.0.1:24003";
+const RANDOM: [&str; 2] = ["--routing-strategy", "random"];
+
+fn cookie(value: &str) -> impl Fn(usize) -> String {
+    let line = format!("Cookie: MPP.Route={value}\r\n");
+    move |_| line.clone()
+}
+
+fn from(address: &str) -> impl Fn(usize) -> String {
+    let line = format!("X-Forwarded-For: {address}\r\n");
+    move |_| line.clone()
+}
+
+fn all_from(summary: &Summary, server: &str) {
+    let served: Vec<&String> = summary.served_by.keys().collect();
+    assert_eq!(served, [server], "{summary:?}");
+    assert_eq!(summary.statuses, BTreeSet::from([200]), "{summary:?}");
+}
+
+/// The names of the recorded flows; each is one of the tests here.
+#[test]
+fn every_recorded_flow_has_its_test() {
+    let flows: Vec<Value> = golden::json(support::golden("http/affinity.json"));
+    let names: Vec<&str> = flows
+        .iter()
+        .map(|flow| flow["scenario"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "cookies-random",
+            "cookies-single",
+            "cookies-dead-backend",
+            "cookies-502-backend",
+            "cookies-trailing-slash-endpoints",
+            "sourceip-random",
+            "sourceip-shared-key",
+            "sourceip-lru",
+            "sourceip-dead-backend",
+            "sourceip-single",
+            "cookies-and-sourceip",
+            "sourceip-and-cookies-order",
+        ]
+    );
+    println!("affinity: {} flows", names.len());
+}
+
+#[test]
+fn cookies_random() {
+    let stage = Stage::start(&RANDOM);
+    let first = stage.summary(90, |_| String::new());
+    assert_eq!(first.served_by.len(), 3, "{first:?}");
+    // A1: recorded without a path.
+    let expected = [B1, B2, B3].map(|origin| format!("MPP.Route={origin}; Path=/; HttpOnly"));
+    assert_eq!(first.cookies, BTreeSet::from(expected));
+    assert_eq!(first.responses_with_cookie, 90);
+    let sticky = stage.summary(20, cookie(B2));
+    all_from(&sticky, B2);
+    assert_eq!(sticky.responses_with_cookie, 0);
+    // Every recorded form of the cookie, and whether it was understood; section 8 takes scheme, host and port alone.
+    let flows: Vec<Value> = golden::json(support::golden("http/affinity.json"));
+    let mut forms = 0;
+    for step in flows[0]["steps"].as_array().unwrap() {
+        let label = step["label"].as_str().unwrap();
+        let Some(sent) = step["client_sent"].as_str() else {
+            continue;
+        };
+        let sent = stage.real(sent);
+        let answer = request(stage.mpp.port, sent.as_bytes()).unwrap();
+        assert_eq!(answer.status, 200, "{label}");
+        let recorded_sticks = !step["client_got"].as_str().unwrap().contains("Set-Cookie");
+        if recorded_sticks {
+            assert_eq!(answer.header("set-cookie"), None, "{label}");
+            let recorded = step["client_got"].as_str().unwrap();
+            let by = stage.recorded(answer.header("mpp.servedby").unwrap());
+            assert!(
+                recorded.contains(&format!("Mpp.servedby: {by}\r\n")),
+                "{label}: {by}"
+            );
+        }
+        forms += 1;
+    }
+    println!("affinity: {forms} forms of the cookie");
+    assert_eq!(
+        stage.mpp.metric("mpp_affinity_hits{type=\"cookies\"}") as usize / 20,
+        1
+    );
+}
+
+#[test]
+fn cookies_single() {
+    let stage = Stage::start(&[]);
+    let without = stage.summary(5, |_| String::new());
+    all_from(&without, B2);
+    assert_eq!(without.responses_with_cookie, 5);
+    // A2: recorded with a cookie although the client has it.
+    let with = stage.summary(5, cookie(B2));
+    all_from(&with, B2);
+    assert_eq!(with.responses_with_cookie, 0);
+    let other = stage.summary(5, cookie(B1));
+    all_from(&other, B2);
+    assert_eq!(other.responses_with_cookie, 5);
+    assert_eq!(stage.mpp.metric("mpp_affinity_hits{type=\"cookies\"}"), 0.0);
+}
+
+#[test]
+fn cookies_dead_backend() {
+    let mut stage = Stage::start(&RANDOM);
+    all_from(&stage.summary(3, cookie(B2)), B2);
+    stage.servers[1].stop();
+    let after = stage.summary(20, cookie(B2));
+    assert_eq!(after.statuses, BTreeSet::from([200]));
+    assert!(!after.served_by.contains_key(B2), "{after:?}");
+    assert_eq!(after.responses_with_cookie, 20);
+    let retries = stage.real(&format!("mpp_retries{{backend=\"{B2}\"}}"));
+    assert!(stage.mpp.metric(&retries) >= 1.0);
+}
+
+/// R2: recorded with both attempts at the failing server, and 502 for the client.
+#[test]
+fn cookies_502_backend() {
+    let stage = Stage::start(&RANDOM);
+    stage.servers[1].set(|manners| manners.proxied = Reply::Status(502, "bad"));
+    let summary = stage.summary(5, cookie(B2));
+    assert_eq!(summary.statuses, BTreeSet::from([200]));
+    assert!(!summary.served_by.contains_key(B2));
+}
+
+/// Section 8: recorded without a match, as the whole address was compared.
+#[test]
+fn cookies_trailing_slash_endpoints() {
+    let stage = Stage::with_addresses(&RANDOM, "/");
+    all_from(&stage.summary(30, cookie(B2)), B2);
+    all_from(&stage.summary(30, cookie(&format!("{B2}/"))), B2);
+}
+
+#[test]
+fn sourceip_random() {
+    let stage = Stage::start(&[&RANDOM[..], &["--affinity-options", "sourceip"]].concat());
+    let first = stage.summary(20, from("10.0.0.1"));
+    assert_eq!(first.served_by.len(), 1, "{first:?}");
+    assert_eq!(first.responses_with_cookie, 0);
+    let of = |number: usize| from(&format!("10.0.1.{number}"))(0);
+    let once = stage.summary(60, of);
+    assert!(once.served_by.len() > 1, "{once:?}");
+    let again = stage.summary(60, of);
+    assert_eq!(once.served_by, again.served_by);
+    let direct = stage.summary(20, |_| String::new());
+    assert_eq!(direct.served_by.len(), 1, "{direct:?}");
+}
+
+/// A3: recorded with one key for all of these.
+#[test]
+fn sourceip_shared_key() {
+    let stage = Stage::start(&[&RANDOM[..], &["--affinity-options", "sourceip"]].concat());
+    let forms = ["10.0.2.1, 10.0.0.9", "2001:db8::1", "10.0.3.1, 10.0.0.9"];
+    let mut differ = false;
+    // Each form has its own key, so that in time they land on different servers.
+    for round in 0..40 {
+        let served: Vec<String> = forms
+            .iter()
+            .map(|form| {
+                let form = form
+                    .replace("10.0.2.", &format!("10.{round}.2."))
+                    .replace("db8::", &format!("db8:{round}::"));
+                let one = stage.summary(3, from(&form));
+                assert_eq!(one.served_by.len(), 1, "{one:?}");
+                one.served_by.keys().next().unwrap().clone()
+            })
+            .collect();
+        differ |= served.iter().any(|server| *server != served[0]);
+    }
+    assert!(differ);
+}
+
+#[test]
+fn sourceip_lru() {
+    let stage = Stage::start(&[&RANDOM[..], &["--affinity-options", "sourceip"]].concat());
+    let of = |number: usize| from(&format!("10.1.{}.{}", number / 200, number % 200))(0);
+    let hits = || stage.mpp.metric("mpp_affinity_hits{type=\"sourceip\"}");
+    stage.summary(1, |_| of(0));
+    assert_eq!(hits(), 0.0);
+    stage.summary(255, |number| of(number + 1));
+    stage.summary(1, |_| of(0));
+    assert_eq!(hits(), 1.0);
+    // The 257th key puts out the one that was used longest ago, which is the second.
+    stage.summary(1, |_| of(256));
+    stage.summary(1, |_| of(1));
+    assert_eq!(hits(), 1.0);
+}
+
+/// A4: recorded with 502 for ever.
+#[test]
+fn sourceip_dead_backend() {
+    let mut stage = Stage::start(&[&RANDOM[..], &["--affinity-options", "sourceip"]].concat());
+    let first = stage.summary(1, from("10.0.0.9"));
+    let bound = first.served_by.keys().next().unwrap().clone();
+    let place = [B1, B2, B3].iter().position(|one| *one == bound).unwrap();
+    stage.servers[place].stop();
+    let after = stage.summary(10, from("10.0.0.9"));
+    assert_eq!(after.statuses, BTreeSet::from([200]));
+    assert_eq!(
+        after.served_by.len(),
+        1,
+        "it sticks to its new server: {after:?}"
+    );
+}
+
+#[test]
+fn sourceip_single() {
+    let stage = Stage::start(&["--affinity-options", "sourceip"]);
+    all_from(&stage.summary(5, |_| String::new()), B2);
+    assert_eq!(
+        stage.mpp.metric("mpp_affinity_hits{type=\"sourceip\"}"),
+        0.0
+    );
+}
+
+#[test]
+fn cookies_and_sourceip() {
+    for options in ["cookies,sourceip", "sourceip,cookies"] {
+        let stage = Stage::start(&[&RANDOM[..], &["--affinity-options", options]].concat());
+        let first = stage.summary(1, from("10.0.0.1"));
+        assert_eq!(first.responses_with_cookie, 1);
+        let bound = first.served_by.keys().next().unwrap().clone();
+        let again = stage.summary(5, from("10.0.0.1"));
+        all_from(&again, &bound);
+        assert_eq!(again.responses_with_cookie, 0);
+        let other = if bound == B1 { B3 } else { B1 };
+        let both = |number| format!("{}{}", from("10.0.0.1")(number), cookie(other)(number));
+        let cookie_wins = stage.summary(5, both);
+        all_from(&cookie_wins, other);
+        // The address follows.
+        all_from(&stage.summary(5, from("10.0.0.1")), other);
+    }
+}
+
+#[test]
+fn affinity_none_sets_and_reads_nothing() {
+    let stage = Stage::start(&[&RANDOM[..], &["--affinity-options", "none"]].concat());
+    let summary = stage.summary(60, cookie(B2));
+    assert!(summary.served_by.len() > 1, "{summary:?}");
+    assert_eq!(summary.responses_with_cookie, 0);
+}
