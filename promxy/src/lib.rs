@@ -1,0 +1,18 @@
+//! Many Prometheus servers as one: the parts of promxy that touch no socket, no clock and no runtime.
+//!
+//! In reading order:
+//!
+//! * [`flags`]: the command line
+//! * [`config`]: the configuration file
+//! * [`labels`]: label sets, relabelling, matchers
+//! * [`plan`]: which requests a query becomes, and what is left to evaluate here
+//! * [`servergroup`]: targets, their windows of time, and what their answers hold
+//! * [`merge`]: the answers of replicas and groups as one
+//! * [`api`]: answers as Prometheus writes them
+//!
+//! Errors that reach a user have the original's words. Nothing here panics on what comes from outside.
+
+pub mod config;
+pub mod flags;
+pub mod labels;
+pub mod servergroup;
