@@ -7,6 +7,7 @@
 //! * [`labels`]: label sets, relabelling, matchers
 //! * [`plan`]: which requests a query becomes, and what is left to evaluate here
 //! * [`servergroup`]: targets, their windows of time, and what their answers hold
+//! * [`series`]: samples and columns
 //! * [`merge`]: the answers of replicas and groups as one
 //! * [`api`]: answers as Prometheus writes them
 //!
@@ -15,4 +16,6 @@
 pub mod config;
 pub mod flags;
 pub mod labels;
+pub mod merge;
+pub mod series;
 pub mod servergroup;

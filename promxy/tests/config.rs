@@ -109,8 +109,10 @@ fn the_configuration_page_of_each_http_client_is_the_originals() {
         );
         let page = parse(&text).unwrap_or_else(|e| panic!("{}: {e}", step.step)).config.page();
         let (_, groups) = page.split_once("promxy:\n").unwrap();
-        let expected = masked(&step.status_config_http_client);
-        assert_eq!(groups.trim_end(), expected.trim_end(), "{}", step.step);
+        // The recorded pages are cut, mostly behind the groups; a line that was cut says nothing.
+        let whole_lines = step.status_config_http_client.rsplit_once('\n').unwrap().0;
+        let expected = masked(whole_lines);
+        assert!(groups.starts_with(&expected), "{}: expected\n{expected}\ngot\n{groups}", step.step);
     }
     println!("http_client.jsonl: {} of {} pages the same but for masked values", steps.len(), steps.len());
 }
@@ -189,7 +191,7 @@ fn flags_are_judged_as_by_the_original() {
         };
         // Of the recorded lines, those that are about flags; the rest is about the files.
         let is_about_flags = |line: &str| {
-            !line.starts_with("time=") && !line.starts_with(['{', '1', '\n', ' ', '[', 'g'])
+            stderr.lines().count() == 1 && !line.starts_with("time=")
                 || ["log level", "storage.path", "AccessLogDestination", "CORS regex", "external URL"]
                     .iter()
                     .any(|word| line.contains("level=fatal") && line.contains(word))

@@ -126,10 +126,13 @@ pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
 pub fn parse(text: &str) -> Result<Loaded, ConfigError> {
     let node = yaml::read(text).map_err(ConfigError::Syntax)?;
     let mut notes = Notes::default();
-    let section =
+    let mut section =
         read_section(&node, &prometheus::FILE, "", &mut notes).map_err(ConfigError::Invalid)?;
     if !notes.wrong_types.is_empty() {
         return Err(ConfigError::WrongTypes(notes.wrong_types));
+    }
+    if let Some(global) = section.section_mut("global") {
+        prometheus::fill_global(global);
     }
     let mut warnings = notes.warnings;
     if let yaml::Value::Map(entries) = &node.value {
@@ -150,10 +153,9 @@ impl Config {
             return Err("the file has no sections".to_owned());
         };
         let groups = promxy.sections("server_groups").map(ServerGroup::new);
-        let interval_ms = global.nanos("evaluation_interval") / 1_000_000;
         let log_file = global.text("query_log_file");
         Ok(Self {
-            evaluation_interval_ms: if interval_ms == 0 { 60_000 } else { interval_ms },
+            evaluation_interval_ms: global.nanos("evaluation_interval") / 1_000_000,
             external_labels: global.pairs("external_labels"),
             query_log_file: (!log_file.is_empty()).then(|| log_file.to_owned()),
             rule_files: section.words("rule_files").map(str::to_owned).collect(),

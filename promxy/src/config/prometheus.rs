@@ -2,6 +2,8 @@
 //!
 //! What has no effect here is read all the same: the original refuses wrong values there, and its configuration page shows it.
 
+use promql::SignedDuration;
+
 use crate::labels::relabel::{RawRule, Rule};
 
 use super::{
@@ -9,7 +11,7 @@ use super::{
     http_client::{
         AUTHENTICATION, FOLLOWING, FOLLOWING_HTTP1, HEADERS, PROXY, SIGV4, check_client, check_tls_version,
     },
-    schema::{Default, Field, Kind, Schema, Section, Shown},
+    schema::{Default, Field, Item, Kind, Schema, Section, Shown},
     server_group::PROMXY,
 };
 
@@ -55,7 +57,8 @@ static GLOBAL: Schema = Schema {
     go_type: "config.plain",
     fields: &[&[
         Field::new("scrape_interval", Kind::Duration).default(Default::Nanos(60 * SECOND)),
-        Field::new("scrape_timeout", Kind::Duration).default(Default::Nanos(10 * SECOND)),
+        // What stands for "left out"; see `fill_global`.
+        Field::new("scrape_timeout", Kind::Duration),
         Field::new("scrape_protocols", Kind::List(&Kind::Text)).default(Default::Words(&[
             "OpenMetricsText1.0.0",
             "OpenMetricsText0.0.1",
@@ -80,9 +83,8 @@ static GLOBAL: Schema = Schema {
         Field::new("always_scrape_classic_histograms", Kind::Bool),
     ]],
     check: |global| {
-        // A timeout that was left out follows a shorter interval; 10s is what "left out" looks like.
         let (interval, timeout) = (global.nanos("scrape_interval"), global.nanos("scrape_timeout"));
-        if interval != 0 && timeout > interval && timeout != 10 * SECOND {
+        if interval != 0 && timeout > interval {
             return Err("global scrape timeout greater than scrape interval".to_owned());
         }
         Ok(())
@@ -90,6 +92,20 @@ static GLOBAL: Schema = Schema {
     null: None,
     is_open: false,
 };
+
+/// Fills what is zero in `global` with the defaults, of which that of the timeout depends on the interval.
+pub(super) fn fill_global(global: &mut Section) {
+    let or = |nanos: i64, default: i64| if nanos == 0 { default } else { nanos };
+    let interval = or(global.nanos("scrape_interval"), 60 * SECOND);
+    let filled = [
+        ("scrape_interval", interval),
+        ("scrape_timeout", or(global.nanos("scrape_timeout"), interval.min(10 * SECOND))),
+        ("evaluation_interval", or(global.nanos("evaluation_interval"), 60 * SECOND)),
+    ];
+    for (key, nanos) in filled {
+        global.set(key, Item::Duration(SignedDuration::from_nanos(nanos)));
+    }
+}
 
 static RUNTIME: Schema = Schema {
     go_type: "config.RuntimeConfig",

@@ -51,7 +51,6 @@ pub(crate) enum Kind {
     Url,
     Bool,
     Int,
-    Float,
     /// `1m30s`, or a number of nanoseconds: `time.Duration`.
     GoDuration,
     /// As `GoDuration`, where nothing is not the same as zero.
@@ -291,11 +290,6 @@ fn read_scalar(scalar: &Scalar, kind: Kind) -> Result<Option<Item>, String> {
             _ => None,
         },
         Kind::Int => number.map(Item::Int),
-        Kind::Float => match meaning {
-            Meaning::Float(number) => Some(Item::Float(number)),
-            Meaning::Int(number) => Some(Item::Float(number as f64)),
-            _ => None,
-        },
         Kind::GoDuration | Kind::MaybeGoDuration => match meaning {
             Meaning::Text => parse_nanos(text).ok().map(Item::GoDuration),
             _ => number.map(Item::GoDuration),
@@ -335,7 +329,6 @@ fn go_type(kind: Kind) -> &'static str {
         Kind::Text | Kind::Secret | Kind::Url | Kind::Duration => "string",
         Kind::Bool => "bool",
         Kind::Int => "int",
-        Kind::Float => "float64",
         Kind::GoDuration | Kind::MaybeGoDuration => "time.Duration",
         Kind::Time => "time.Time",
         Kind::Map | Kind::SecretMap => "map[string]string",
@@ -355,7 +348,6 @@ fn zero(kind: Kind) -> Item {
         Kind::Secret => Item::Secret(String::new()),
         Kind::Bool => Item::Bool(false),
         Kind::Int => Item::Int(0),
-        Kind::Float => Item::Float(0.0),
         Kind::GoDuration => Item::GoDuration(0),
         Kind::Duration => Item::Duration(SignedDuration::ZERO),
         Kind::Map | Kind::SecretMap | Kind::Labels | Kind::Lists | Kind::SectionMap(_) => {
@@ -484,6 +476,21 @@ impl Section {
         let place = self.schema.fields().position(|field| field.key == key);
         debug_assert!(place.is_some(), "{} has no {key}", self.schema.go_type);
         place.map_or(&Item::Null, |place| &self.items[place])
+    }
+
+    /// Replaces what was read of a key, which the schema must have.
+    pub(crate) fn set(&mut self, key: &str, item: Item) {
+        if let Some(place) = self.schema.fields().position(|field| field.key == key) {
+            self.items[place] = item;
+        }
+    }
+
+    pub(crate) fn section_mut(&mut self, key: &str) -> Option<&mut Section> {
+        let place = self.schema.fields().position(|field| field.key == key)?;
+        match &mut self.items[place] {
+            Item::Section(section) => Some(section),
+            _ => None,
+        }
     }
 
     /// Whether there is more than nothing, zero or emptiness.

@@ -275,7 +275,7 @@ mod tests {
             let raw = RawRule { regex, target_label, replacement, ..replace.clone() };
             f(raw, Some(expected));
         };
-        f_replace("f(.*);(.*)r", "a", "b${1}${2}m", r#"{a="booobam", b="bar", c="baz"}"#);
+        f_replace("f(.*);(.*)r", "a", "b${1}${2}m", r#"{a="boobam", b="bar", c="baz"}"#);
         f_replace("f(.*);(.*)r", "$1", "x", r#"{a="foo", b="bar", c="baz", oo="x"}"#);
         f_replace("nomatch", "d", "x", r#"{a="foo", b="bar", c="baz"}"#);
         f_replace("(.*)", "b", "", r#"{a="foo", c="baz"}"#);
