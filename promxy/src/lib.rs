@@ -13,6 +13,7 @@
 //!
 //! Errors that reach a user have the original's words. Nothing here panics on what comes from outside.
 
+pub mod api;
 pub mod config;
 pub mod flags;
 pub mod labels;
