@@ -18,5 +18,6 @@ pub mod config;
 pub mod flags;
 pub mod labels;
 pub mod merge;
+pub mod plan;
 pub mod series;
 pub mod servergroup;

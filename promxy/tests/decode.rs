@@ -23,7 +23,7 @@ fn bodies() -> BTreeMap<String, String> {
 #[test]
 fn recorded_answers_are_written_as_they_were_read() {
     let bodies = bodies();
-    let (mut queries, mut errors, mut others) = (0, 0, 0);
+    let (mut queries, mut errors, mut others, mut plain) = (0, 0, 0, 0);
     for (name, body) in &bodies {
         if body.starts_with(r#"{"status":"error""#) {
             let error = samples(200, body.as_bytes(), usize::MAX).unwrap_err().to_string();
@@ -58,12 +58,20 @@ fn recorded_answers_are_written_as_they_were_read() {
         let answer: serde_json::Value = serde_json::from_str(body).unwrap();
         // Places in the query are cut from warnings and infos, so only the data is compared as it stands.
         let written = format!(r#"{{"status":"success","data":{data}"#);
+        // The original writes the largest and the smallest numbers without an exponent; Prometheus, and we, with one.
+        if body.contains("00000000000000000000000000") {
+            let again = samples(200, format!("{written}}}").as_bytes(), usize::MAX).unwrap();
+            assert_eq!(format!("{:?}", again.series), format!("{:?}", decoded.series));
+            plain += 1;
+            continue;
+        }
         assert!(body.starts_with(&written), "{name}:\nexpected {body}\ngot      {written}");
         let count = |key: &str| answer[key].as_array().map_or(0, Vec::len);
         assert_eq!(decoded.annotations.warnings.len() + decoded.annotations.infos.len(), count("warnings") + count("infos"), "{name}");
         queries += 1;
     }
-    println!("bodies.json.gz: {queries} answers and {errors} errors of {} read and written the same, {others} are no answers to queries", bodies.len());
+    println!("bodies.json.gz: {queries} answers and {errors} errors of {} read and written the same, \
+         {plain} with the same numbers in another form, {others} are no answers to queries", bodies.len());
     assert!(queries > 100);
 }
 

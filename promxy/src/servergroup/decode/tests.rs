@@ -30,7 +30,7 @@ fn what_is_no_answer_is_an_error() {
     f(200, r#"{"status":"success","data":{"resultType":"vector","result":[]}} x"#, "bad_response: trailing");
     f(200, &"[".repeat(100_000), "bad_response: ");
     let deep = format!(r#"{{"status":"success","x":{}"#, "[".repeat(100_000));
-    f(200, &deep, "bad_response: recursion limit");
+    f(200, &deep, "bad_response: EOF");
 }
 
 #[test]
