@@ -48,23 +48,31 @@ fn matrix() -> String {
 }
 
 fn vector() -> String {
-    let series = (0..20_000).map(|number| format!(r#"{},"value":[1700000000,"{number}"]}}"#, metric(number)));
+    let series = (0..20_000)
+        .map(|number| format!(r#"{},"value":[1700000000,"{number}"]}}"#, metric(number)));
     let series: Vec<String> = series.collect();
-    format!(r#"{{"status":"success","data":{{"resultType":"vector","result":[{}]}}}}"#, series.join(","))
+    format!(
+        r#"{{"status":"success","data":{{"resultType":"vector","result":[{}]}}}}"#,
+        series.join(",")
+    )
 }
 
 #[divan::bench]
 fn matrix_to_columns(bencher: Bencher<'_, '_>) {
     let body = matrix();
     let bytes = BytesCount::new(body.len());
-    bencher.counter(bytes).bench_local(|| columns(200, body.as_bytes(), grid(), 0, usize::MAX));
+    bencher
+        .counter(bytes)
+        .bench_local(|| columns(200, body.as_bytes(), grid(), 0, usize::MAX));
 }
 
 #[divan::bench]
 fn matrix_to_samples(bencher: Bencher<'_, '_>) {
     let body = matrix();
     let bytes = BytesCount::new(body.len());
-    bencher.counter(bytes).bench_local(|| samples(200, body.as_bytes(), usize::MAX));
+    bencher
+        .counter(bytes)
+        .bench_local(|| samples(200, body.as_bytes(), usize::MAX));
 }
 
 #[divan::bench]
@@ -72,5 +80,7 @@ fn vector_to_columns(bencher: Bencher<'_, '_>) {
     let body = vector();
     let grid = Grid::instant(1_700_000_000_000);
     let bytes = BytesCount::new(body.len());
-    bencher.counter(bytes).bench_local(|| columns(200, body.as_bytes(), grid, 0, usize::MAX));
+    bencher
+        .counter(bytes)
+        .bench_local(|| columns(200, body.as_bytes(), grid, 0, usize::MAX));
 }

@@ -22,7 +22,13 @@ const OPTIONS: Options = Options {
 
 fn labels(number: usize) -> Labels {
     let instance = format!("10.0.{}.{}:9090", number / 250, number % 250);
-    [("__name__", "up"), ("instance", &instance), ("job", "prometheus")].into_iter().collect()
+    [
+        ("__name__", "up"),
+        ("instance", &instance),
+        ("job", "prometheus"),
+    ]
+    .into_iter()
+    .collect()
 }
 
 fn columns(hole: usize) -> Vec<Series<Column<Histogram>>> {
@@ -39,8 +45,13 @@ fn columns(hole: usize) -> Vec<Series<Column<Histogram>>> {
 
 fn raw(offset: i64) -> Vec<Series<Samples<Histogram>>> {
     let series = |number: usize| {
-        let floats = (0..STEPS as i64).map(|step| (step * 15_000 + offset, step as f64)).collect();
-        let data = Samples { floats, histograms: Vec::new() };
+        let floats = (0..STEPS as i64)
+            .map(|step| (step * 15_000 + offset, step as f64))
+            .collect();
+        let data = Samples {
+            floats,
+            histograms: Vec::new(),
+        };
         let labels = labels(number);
         Series { labels, data }
     };
@@ -48,16 +59,24 @@ fn raw(offset: i64) -> Vec<Series<Samples<Histogram>>> {
 }
 
 fn grid() -> Grid {
-    Grid { start: 0, end: (STEPS as i64 - 1) * 15_000, step: 15_000 }
+    Grid {
+        start: 0,
+        end: (STEPS as i64 - 1) * 15_000,
+        step: 15_000,
+    }
 }
 
 #[divan::bench(args = [0, 9])]
 fn two_replicas_of_columns(bencher: Bencher<'_, '_>, hole: usize) {
     let members = || vec![columns(hole), columns(0)];
-    bencher.with_inputs(members).bench_local_values(|members| sets(members, OPTIONS, &grid()));
+    bencher
+        .with_inputs(members)
+        .bench_local_values(|members| sets(members, OPTIONS, &grid()));
 }
 
 #[divan::bench]
 fn two_replicas_raw(bencher: Bencher<'_, '_>) {
-    bencher.with_inputs(|| vec![raw(0), raw(3000)]).bench_local_values(|members| sets(members, OPTIONS, &()));
+    bencher
+        .with_inputs(|| vec![raw(0), raw(3000)])
+        .bench_local_values(|members| sets(members, OPTIONS, &()));
 }

@@ -151,34 +151,159 @@ enum Takes {
 type Row = (&'static str, Takes, &'static str, &'static str);
 
 const TABLE: [Row; 28] = [
-    ("check-config", Takes::Switch, "", "Check the configuration file and exit"),
+    (
+        "check-config",
+        Takes::Switch,
+        "",
+        "Check the configuration file and exit",
+    ),
     ("bind-addr", Takes::Text, ":8082", "Address to listen on"),
-    ("config", Takes::Text, "config.yaml", "Path to the configuration file"),
-    ("log-level", Takes::Text, "info", "How much is logged: panic, fatal, error, warn, info, debug, trace"),
+    (
+        "config",
+        Takes::Text,
+        "config.yaml",
+        "Path to the configuration file",
+    ),
+    (
+        "log-level",
+        Takes::Text,
+        "info",
+        "How much is logged: panic, fatal, error, warn, info, debug, trace",
+    ),
     ("log-format", Takes::Text, "text", "text or json"),
-    ("log-max-form-prefix", Takes::Int, "256", "How many bytes of form values the access log shows"),
-    ("web.config.file", Takes::Text, "", "File with TLS settings, users and headers, in Prometheus' form"),
-    ("web.cors.origin", Takes::Text, ".*", "Pattern for origins that browsers may ask from; has to match all of one"),
-    ("web.read-timeout", Takes::Duration, "5m", "How long reading a request may take, and a connection be idle"),
-    ("metrics-path", Takes::Text, "/metrics", "Path of the proxy's own metrics"),
-    ("proxy-headers", Takes::Texts, "", "Header of clients that goes on to servers; may be given several times, or hold several with commas"),
-    ("web.external-url", Takes::Text, "", "URL under which users see the proxy; its path is the default prefix of all routes"),
+    (
+        "log-max-form-prefix",
+        Takes::Int,
+        "256",
+        "How many bytes of form values the access log shows",
+    ),
+    (
+        "web.config.file",
+        Takes::Text,
+        "",
+        "File with TLS settings, users and headers, in Prometheus' form",
+    ),
+    (
+        "web.cors.origin",
+        Takes::Text,
+        ".*",
+        "Pattern for origins that browsers may ask from; has to match all of one",
+    ),
+    (
+        "web.read-timeout",
+        Takes::Duration,
+        "5m",
+        "How long reading a request may take, and a connection be idle",
+    ),
+    (
+        "metrics-path",
+        Takes::Text,
+        "/metrics",
+        "Path of the proxy's own metrics",
+    ),
+    (
+        "proxy-headers",
+        Takes::Texts,
+        "",
+        "Header of clients that goes on to servers; may be given several times, or hold several with commas",
+    ),
+    (
+        "web.external-url",
+        Takes::Text,
+        "",
+        "URL under which users see the proxy; its path is the default prefix of all routes",
+    ),
     ("web.route-prefix", Takes::Text, "", "Prefix of all routes"),
-    ("web.enable-lifecycle", Takes::Switch, "", "Reload and quit by HTTP request"),
-    ("query.timeout", Takes::Duration, "2m", "How long a query may take"),
-    ("query.max-samples", Takes::Int, "50000000", "How many samples a query may hold in memory"),
-    ("query.lookback-delta", Takes::Duration, "5m", "How far back a selector looks for a sample"),
-    ("query.max-concurrency", Takes::Int, "-1", "How many queries run at once; -1 for any number"),
-    ("storage.path", Takes::Text, "", "Directory for what outlives the process"),
-    ("storage.tsdb.path", Takes::Text, "", "Deprecated: storage.path"),
-    ("remote-read.max-concurrency", Takes::Int, "10", "How many remote reads run at once"),
-    ("alertmanager.notification-queue-capacity", Takes::Int, "10000", "How many alerts wait to be sent"),
-    ("access-log-destination", Takes::Text, "stdout", "Where requests are logged: none, stdout or stderr"),
-    ("rules.alert.for-outage-tolerance", Takes::Duration, "1h", "How long an outage may be for alerts to keep their state"),
-    ("rules.alert.for-grace-period", Takes::Duration, "10m", "Least time that an alert is pending for its state to be kept"),
-    ("rules.alert.resend-delay", Takes::Duration, "1m", "Least time before an alert is sent again"),
-    ("rules.alertbackfill", Takes::Switch, "", "Work out the state of alerts from the past"),
-    ("http.shutdown-delay", Takes::Duration, "10s", "How long requests are answered after the signal to stop"),
+    (
+        "web.enable-lifecycle",
+        Takes::Switch,
+        "",
+        "Reload and quit by HTTP request",
+    ),
+    (
+        "query.timeout",
+        Takes::Duration,
+        "2m",
+        "How long a query may take",
+    ),
+    (
+        "query.max-samples",
+        Takes::Int,
+        "50000000",
+        "How many samples a query may hold in memory",
+    ),
+    (
+        "query.lookback-delta",
+        Takes::Duration,
+        "5m",
+        "How far back a selector looks for a sample",
+    ),
+    (
+        "query.max-concurrency",
+        Takes::Int,
+        "-1",
+        "How many queries run at once; -1 for any number",
+    ),
+    (
+        "storage.path",
+        Takes::Text,
+        "",
+        "Directory for what outlives the process",
+    ),
+    (
+        "storage.tsdb.path",
+        Takes::Text,
+        "",
+        "Deprecated: storage.path",
+    ),
+    (
+        "remote-read.max-concurrency",
+        Takes::Int,
+        "10",
+        "How many remote reads run at once",
+    ),
+    (
+        "alertmanager.notification-queue-capacity",
+        Takes::Int,
+        "10000",
+        "How many alerts wait to be sent",
+    ),
+    (
+        "access-log-destination",
+        Takes::Text,
+        "stdout",
+        "Where requests are logged: none, stdout or stderr",
+    ),
+    (
+        "rules.alert.for-outage-tolerance",
+        Takes::Duration,
+        "1h",
+        "How long an outage may be for alerts to keep their state",
+    ),
+    (
+        "rules.alert.for-grace-period",
+        Takes::Duration,
+        "10m",
+        "Least time that an alert is pending for its state to be kept",
+    ),
+    (
+        "rules.alert.resend-delay",
+        Takes::Duration,
+        "1m",
+        "Least time before an alert is sent again",
+    ),
+    (
+        "rules.alertbackfill",
+        Takes::Switch,
+        "",
+        "Work out the state of alerts from the past",
+    ),
+    (
+        "http.shutdown-delay",
+        Takes::Duration,
+        "10s",
+        "How long requests are answered after the signal to stop",
+    ),
 ];
 
 const SHUTDOWN_TIMEOUT: Row = (
@@ -218,33 +343,60 @@ impl Flags {
             ("", "") => None,
             (path, "") => Some(path),
             ("", path) => {
-                warnings.push("--storage.tsdb.path is deprecated; use --storage.path instead".to_owned());
+                warnings.push(
+                    "--storage.tsdb.path is deprecated; use --storage.path instead".to_owned(),
+                );
                 Some(path)
             }
             _ => {
                 return Err("--storage.tsdb.path and --storage.path are mutually exclusive; --storage.tsdb.path is deprecated, use --storage.path".to_owned());
             }
         };
-        let max_concurrency = usize::try_from(self.max_concurrency).ok().filter(|most| *most > 0);
+        let max_concurrency = usize::try_from(self.max_concurrency)
+            .ok()
+            .filter(|most| *most > 0);
         if self.max_concurrency != -1 && storage_path.is_none() {
-            return Err("--storage.path must be set if you wish to enable max query concurrency limits".to_owned());
+            return Err(
+                "--storage.path must be set if you wish to enable max query concurrency limits"
+                    .to_owned(),
+            );
         }
-        let cors_origin = Regex::anchored(&self.cors_origin).map_err(|e| format!("Error parsing CORS regex: {e}"))?;
+        let cors_origin = Regex::anchored(&self.cors_origin)
+            .map_err(|e| format!("Error parsing CORS regex: {e}"))?;
         let (external_url, path) = self.external_url(hostname)?;
-        let prefix = if self.route_prefix.is_empty() { &path } else { &self.route_prefix };
+        let prefix = if self.route_prefix.is_empty() {
+            &path
+        } else {
+            &self.route_prefix
+        };
         let prefix = prefix.trim_matches('/');
-        let route_prefix = if prefix.is_empty() { String::new() } else { format!("/{prefix}") };
+        let route_prefix = if prefix.is_empty() {
+            String::new()
+        } else {
+            format!("/{prefix}")
+        };
         if !self.metrics_path.starts_with('/') {
-            return Err(format!("--metrics-path must begin with a slash: {}", self.metrics_path));
+            return Err(format!(
+                "--metrics-path must begin with a slash: {}",
+                self.metrics_path
+            ));
         }
         if self.metrics_path == format!("{route_prefix}/federate") {
-            return Err(format!("--metrics-path is the path of another page: {}", self.metrics_path));
+            return Err(format!(
+                "--metrics-path is the path of another page: {}",
+                self.metrics_path
+            ));
         }
         let access_log = match self.access_log_destination.to_ascii_lowercase().as_str() {
             "none" => AccessLog::None,
             "stdout" => AccessLog::Stdout,
             "stderr" => AccessLog::Stderr,
-            _ => return Err(format!("Invalid AccessLogDestination: {}", self.access_log_destination)),
+            _ => {
+                return Err(format!(
+                    "Invalid AccessLogDestination: {}",
+                    self.access_log_destination
+                ));
+            }
         };
         Ok(Settings {
             log_level,
@@ -270,14 +422,17 @@ impl Flags {
             "trace" => LogLevel::Trace,
             _ => {
                 let quoted = promql::format::quote(word.as_bytes());
-                return Err(format!("Unknown log level {word}: not a valid logrus Level: {quoted}"));
+                return Err(format!(
+                    "Unknown log level {word}: not a valid logrus Level: {quoted}"
+                ));
             }
         })
     }
 
     /// Returns the URL under which users see the proxy, and its path.
     fn external_url(&self, hostname: &str) -> Result<(String, String), String> {
-        let wrong = |url: &str, reason: &str| format!("Unable to parse external URL {url}: {reason}");
+        let wrong =
+            |url: &str, reason: &str| format!("Unable to parse external URL {url}: {reason}");
         let url = if self.external_url.is_empty() {
             let port = self.bind_addr.rsplit_once(':').map(|(_, port)| port);
             let port = port.ok_or_else(|| wrong(&self.bind_addr, "--bind-addr has no port"))?;
@@ -288,7 +443,11 @@ impl Flags {
         };
         let parts = go_url::parse(&url).map_err(|reason| wrong(&url, &reason))?;
         let path = parts.path().trim_matches('/');
-        let path = if path.is_empty() { String::new() } else { format!("/{path}") };
+        let path = if path.is_empty() {
+            String::new()
+        } else {
+            format!("/{path}")
+        };
         Ok((format!("{}://{}{path}", parts.scheme, parts.host), path))
     }
 
@@ -298,7 +457,11 @@ impl Flags {
             let nanos = duration.map_or(0, |duration| duration.as_nanos());
             shared::config::duration::format_nanos(i64::try_from(nanos).unwrap_or(i64::MAX))
         };
-        let path = |path: &Option<PathBuf>| path.as_ref().map(|p| p.display().to_string()).unwrap_or_default();
+        let path = |path: &Option<PathBuf>| {
+            path.as_ref()
+                .map(|p| p.display().to_string())
+                .unwrap_or_default()
+        };
         let value = |name: &str| match name {
             "check-config" => self.check_config.to_string(),
             "bind-addr" => self.bind_addr.clone(),
@@ -321,7 +484,9 @@ impl Flags {
             "storage.path" => self.storage_path.clone(),
             "storage.tsdb.path" => self.storage_tsdb_path.clone(),
             "remote-read.max-concurrency" => self.remote_read_max_concurrency.to_string(),
-            "alertmanager.notification-queue-capacity" => self.notification_queue_capacity.to_string(),
+            "alertmanager.notification-queue-capacity" => {
+                self.notification_queue_capacity.to_string()
+            }
             "access-log-destination" => self.access_log_destination.clone(),
             "rules.alert.for-outage-tolerance" => duration(Some(self.for_outage_tolerance)),
             "rules.alert.for-grace-period" => duration(Some(self.for_grace_period)),
@@ -343,10 +508,17 @@ impl Reader<'_> {
     fn flags(&self, headers: Option<String>) -> Result<Flags, Answer> {
         let typed = self.matches.get_many::<String>("proxy-headers");
         let typed: Vec<String> = typed.into_iter().flatten().cloned().collect();
-        let headers = if typed.is_empty() { headers.into_iter().collect() } else { typed };
+        let headers = if typed.is_empty() {
+            headers.into_iter().collect()
+        } else {
+            typed
+        };
         let split = |header: &String| -> Vec<String> {
             let names = header.split(',').map(str::trim);
-            names.filter(|name| !name.is_empty()).map(str::to_owned).collect()
+            names
+                .filter(|name| !name.is_empty())
+                .map(str::to_owned)
+                .collect()
         };
         let web_config_file = self.text("web.config.file");
         Ok(Flags {
@@ -383,11 +555,15 @@ impl Reader<'_> {
     }
 
     fn text(&self, name: &str) -> String {
-        self.matches.get_one::<String>(name).cloned().unwrap_or_default()
+        self.matches
+            .get_one::<String>(name)
+            .cloned()
+            .unwrap_or_default()
     }
 
     fn duration(&self, name: &str) -> Result<Duration, Answer> {
-        let nanos = parse_nanos(&self.text(name)).map_err(|e| invalid(name, "time.Duration", &e.to_string()))?;
+        let nanos = parse_nanos(&self.text(name))
+            .map_err(|e| invalid(name, "time.Duration", &e.to_string()))?;
         Ok(Duration::from_nanos(u64::try_from(nanos).unwrap_or(0)))
     }
 
@@ -399,21 +575,37 @@ impl Reader<'_> {
     fn int(&self, name: &str) -> Result<i64, Answer> {
         let text = self.text(name);
         text.parse().map_err(|_| {
-            let is_number = text.trim_start_matches(['-', '+']).bytes().all(|b| b.is_ascii_digit());
-            let reason = if is_number && !text.is_empty() { "value out of range" } else { "invalid syntax" };
+            let is_number = text
+                .trim_start_matches(['-', '+'])
+                .bytes()
+                .all(|b| b.is_ascii_digit());
+            let reason = if is_number && !text.is_empty() {
+                "value out of range"
+            } else {
+                "invalid syntax"
+            };
             let quoted = promql::format::quote(text.as_bytes());
-            invalid(name, "int", &format!("strconv.ParseInt: parsing {quoted}: {reason}"))
+            invalid(
+                name,
+                "int",
+                &format!("strconv.ParseInt: parsing {quoted}: {reason}"),
+            )
         })
     }
 }
 
 fn invalid(name: &str, expected: &str, reason: &str) -> Answer {
-    Answer::Wrong(format!("invalid argument for flag `--{name}' (expected {expected}): {reason}"))
+    Answer::Wrong(format!(
+        "invalid argument for flag `--{name}' (expected {expected}): {reason}"
+    ))
 }
 
 fn command() -> Command {
     let switch = |name: &'static str, short: Option<char>, help: &'static str| {
-        let arg = Arg::new(name).long(name).action(ArgAction::SetTrue).help(help);
+        let arg = Arg::new(name)
+            .long(name)
+            .action(ArgAction::SetTrue)
+            .help(help);
         match short {
             Some(short) => arg.short(short),
             None => arg,
@@ -429,20 +621,34 @@ fn command() -> Command {
     for (name, takes, default, help) in table() {
         let arg = match takes {
             Takes::Switch => switch(name, None, help),
-            Takes::Texts => Arg::new(name).long(name).action(ArgAction::Append).value_name("HEADER").help(help),
+            Takes::Texts => Arg::new(name)
+                .long(name)
+                .action(ArgAction::Append)
+                .value_name("HEADER")
+                .help(help),
             Takes::Text | Takes::Duration | Takes::Int => {
                 let value_name = match takes {
                     Takes::Duration => "DURATION",
                     Takes::Int => "NUMBER",
                     _ => "TEXT",
                 };
-                let arg = Arg::new(name).long(name).value_name(value_name).help(help).default_value(default);
-                arg.hide_default_value(default.is_empty()).allow_negative_numbers(takes == Takes::Int)
+                let arg = Arg::new(name)
+                    .long(name)
+                    .value_name(value_name)
+                    .help(help)
+                    .default_value(default);
+                arg.hide_default_value(default.is_empty())
+                    .allow_negative_numbers(takes == Takes::Int)
             }
         };
         command = command.arg(arg);
     }
-    command.arg(Arg::new("ignored").action(ArgAction::Append).num_args(0..).hide(true))
+    command.arg(
+        Arg::new("ignored")
+            .action(ArgAction::Append)
+            .num_args(0..)
+            .hide(true),
+    )
 }
 
 /// Turns what clap says into the words of the original's flag library.
@@ -461,6 +667,11 @@ fn answer(error: clap::Error) -> Answer {
         ErrorKind::InvalidValue | ErrorKind::TooFewValues | ErrorKind::WrongNumberOfValues => {
             format!("expected argument for flag `{flag}'")
         }
-        _ => error.to_string().lines().next().unwrap_or_default().to_owned(),
+        _ => error
+            .to_string()
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .to_owned(),
     })
 }

@@ -9,6 +9,7 @@
 //! * [`servergroup`]: targets, their windows of time, and what their answers hold
 //! * [`series`]: samples and columns
 //! * [`merge`]: the answers of replicas and groups as one
+//! * [`remote`]: remote read and write
 //! * [`api`]: answers as Prometheus writes them
 //!
 //! Errors that reach a user have the original's words. Nothing here panics on what comes from outside.
@@ -19,5 +20,6 @@ pub mod flags;
 pub mod labels;
 pub mod merge;
 pub mod plan;
+pub mod remote;
 pub mod series;
 pub mod servergroup;

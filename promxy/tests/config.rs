@@ -1,6 +1,10 @@
 //! The configuration file and the command line against what the original said of them.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a failed test says what it expected; counts are shown")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a failed test says what it expected; counts are shown"
+)]
 
 use std::{ffi::OsString, fs, path::Path};
 
@@ -26,11 +30,26 @@ struct CheckRun {
 
 /// Runs whose answer differs from the recorded one, with the reason.
 const CHECK_DEVIATIONS: [(&str, &str); 6] = [
-    ("bad_indent", "YAML syntax errors have another library's words"),
-    ("tab_indent", "YAML syntax errors have another library's words"),
-    ("with_json_log_format", "YAML syntax errors have another library's words"),
-    ("with_log_level_error", "YAML syntax errors have another library's words"),
-    ("null_server_group", "S20: a group that is null is refused, not a crash later"),
+    (
+        "bad_indent",
+        "YAML syntax errors have another library's words",
+    ),
+    (
+        "tab_indent",
+        "YAML syntax errors have another library's words",
+    ),
+    (
+        "with_json_log_format",
+        "YAML syntax errors have another library's words",
+    ),
+    (
+        "with_log_level_error",
+        "YAML syntax errors have another library's words",
+    ),
+    (
+        "null_server_group",
+        "S20: a group that is null is refused, not a crash later",
+    ),
     ("full_example", "the file was not recorded"),
 ];
 
@@ -49,21 +68,37 @@ fn check_config_says_what_the_original_says() {
         assert!(flags.check_config);
         let verdict = check(&folder.path().join(&flags.config));
         let shown = |text: &str| text.replace(&format!("{}/", folder.path().display()), "");
-        let line = |message: &String| format!("time=\"<TIME>\" level=fatal msg={}\n", quote(shown(message).as_bytes()));
+        let line = |message: &String| {
+            format!(
+                "time=\"<TIME>\" level=fatal msg={}\n",
+                quote(shown(message).as_bytes())
+            )
+        };
         let stderr = verdict.fatal.as_ref().map(line).unwrap_or_default();
         let found = (verdict.status, shown(&verdict.stdout), stderr);
         let expected = (run.exit_code, run.stdout.clone(), run.stderr_masked.clone());
         if CHECK_DEVIATIONS.iter().any(|(id, _)| *id == run.id) {
             assert_ne!(found, expected, "{} does not deviate any more", run.id);
-            let is_syntax = verdict.fatal.is_some_and(|text| text.contains("yaml: line"));
+            let is_syntax = verdict
+                .fatal
+                .is_some_and(|text| text.contains("yaml: line"));
             assert!(is_syntax || run.exit_code == 0, "{}: {:?}", run.id, found);
             deviating += 1;
         } else {
-            assert_eq!(found, expected, "{}\n{}", run.id, run.yaml.as_deref().unwrap_or(""));
+            assert_eq!(
+                found,
+                expected,
+                "{}\n{}",
+                run.id,
+                run.yaml.as_deref().unwrap_or("")
+            );
             same += 1;
         }
     }
-    println!("check_config.jsonl: {same} of {} the same, {deviating} in the table of deviations", runs.len());
+    println!(
+        "check_config.jsonl: {same} of {} the same, {deviating} in the table of deviations",
+        runs.len()
+    );
     assert_eq!(deviating, CHECK_DEVIATIONS.len());
 }
 
@@ -83,7 +118,10 @@ const MASKED: [(&str, &str); 8] = [
     ("      nocache: \"1\"", "      nocache: <secret>"),
     ("    X-Key: topsecret", "    X-Key: <secret>"),
     ("    token: topsecret", "    token: <secret>"),
-    ("    Authorization: topsecret", "    Authorization: <secret>"),
+    (
+        "    Authorization: topsecret",
+        "    Authorization: <secret>",
+    ),
 ];
 
 fn masked(page: &str) -> String {
@@ -98,7 +136,10 @@ fn masked(page: &str) -> String {
 fn the_configuration_page_of_each_http_client_is_the_originals() {
     let steps: Vec<ClientStep> = golden::json_lines(format!("{GOLDEN}/http_client.jsonl"));
     for step in &steps {
-        let labels = if step.status_config_http_client.contains("__path_prefix__: /sl") {
+        let labels = if step
+            .status_config_http_client
+            .contains("__path_prefix__: /sl")
+        {
             ", labels: {__path_prefix__: /sl, x: static, y: static}"
         } else {
             ""
@@ -107,14 +148,25 @@ fn the_configuration_page_of_each_http_client_is_the_originals() {
             "promxy:\n  server_groups:\n  - static_configs: [{{targets: ['127.0.0.1:25201']{labels}}}]\n{}",
             step.config
         );
-        let page = parse(&text).unwrap_or_else(|e| panic!("{}: {e}", step.step)).config.page();
+        let page = parse(&text)
+            .unwrap_or_else(|e| panic!("{}: {e}", step.step))
+            .config
+            .page();
         let (_, groups) = page.split_once("promxy:\n").unwrap();
         // The recorded pages are cut, mostly behind the groups; a line that was cut says nothing.
         let whole_lines = step.status_config_http_client.rsplit_once('\n').unwrap().0;
         let expected = masked(whole_lines);
-        assert!(groups.starts_with(&expected), "{}: expected\n{expected}\ngot\n{groups}", step.step);
+        assert!(
+            groups.starts_with(&expected),
+            "{}: expected\n{expected}\ngot\n{groups}",
+            step.step
+        );
     }
-    println!("http_client.jsonl: {} of {} pages the same but for masked values", steps.len(), steps.len());
+    println!(
+        "http_client.jsonl: {} of {} pages the same but for masked values",
+        steps.len(),
+        steps.len()
+    );
 }
 
 #[derive(Deserialize)]
@@ -147,9 +199,15 @@ struct ConfigData {
 #[test]
 fn a_recorded_page_read_as_a_file_gives_the_same_page() {
     let steps: Vec<ApiStep> = golden::json_lines(format!("{GOLDEN}/api_rules_alerts.jsonl"));
-    let step = steps.iter().find(|step| step.id == "status_config").unwrap();
+    let step = steps
+        .iter()
+        .find(|step| step.id == "status_config")
+        .unwrap();
     let answer: ConfigAnswer = serde_json::from_str(&step.response.body.text).unwrap();
-    assert_eq!(parse(&answer.data.yaml).unwrap().config.page(), answer.data.yaml);
+    assert_eq!(
+        parse(&answer.data.yaml).unwrap().config.page(),
+        answer.data.yaml
+    );
 }
 
 #[derive(Deserialize)]
@@ -162,11 +220,20 @@ struct Start {
 
 /// Starts whose flags are judged otherwise than by the original, with the reason.
 const START_DEVIATIONS: [(&str, &str); 5] = [
-    ("bad_external_url", "S22: the message says which URL and why"),
+    (
+        "bad_external_url",
+        "S22: the message says which URL and why",
+    ),
     ("bad_bind", "S22: the message says which URL and why"),
     ("bind_port_only", "S22: the message says which URL and why"),
-    ("metrics_path_relative", "S21: a message in place of a crash"),
-    ("metrics_path_collides", "S21: a message in place of a crash"),
+    (
+        "metrics_path_relative",
+        "S21: a message in place of a crash",
+    ),
+    (
+        "metrics_path_collides",
+        "S21: a message in place of a crash",
+    ),
 ];
 
 #[test]
@@ -176,9 +243,10 @@ fn flags_are_judged_as_by_the_original() {
     for start in &starts {
         let stderr = start.stderr_masked.as_ref().unwrap_or(&start.stderr);
         let judged = match Flags::parse(words(&start.argv), |_| None) {
-            Ok(flags) => flags.settle("host").err().map(|e| {
-                format!("time=\"<TIME>\" level=fatal msg={}\n", quote(e.as_bytes()))
-            }),
+            Ok(flags) => flags
+                .settle("host")
+                .err()
+                .map(|e| format!("time=\"<TIME>\" level=fatal msg={}\n", quote(e.as_bytes()))),
             Err(Answer::Wrong(line)) => Some(format!("{line}\n")),
             Err(Answer::Help(_)) => {
                 assert_eq!(start.id, "help_short");
@@ -192,20 +260,43 @@ fn flags_are_judged_as_by_the_original() {
         // Of the recorded lines, those that are about flags; the rest is about the files.
         let is_about_flags = |line: &str| {
             stderr.lines().count() == 1 && !line.starts_with("time=")
-                || ["log level", "storage.path", "AccessLogDestination", "CORS regex", "external URL"]
-                    .iter()
-                    .any(|word| line.contains("level=fatal") && line.contains(word))
+                || [
+                    "log level",
+                    "storage.path",
+                    "AccessLogDestination",
+                    "CORS regex",
+                    "external URL",
+                ]
+                .iter()
+                .any(|word| line.contains("level=fatal") && line.contains(word))
         };
-        let expected: String = stderr.lines().filter(|line| is_about_flags(line)).map(|line| format!("{line}\n")).collect();
+        let expected: String = stderr
+            .lines()
+            .filter(|line| is_about_flags(line))
+            .map(|line| format!("{line}\n"))
+            .collect();
         if START_DEVIATIONS.iter().any(|(id, _)| *id == start.id) {
-            assert!(judged.is_some_and(|line| line.contains("level=fatal") && line != expected), "{}", start.id);
+            assert!(
+                judged.is_some_and(|line| line.contains("level=fatal") && line != expected),
+                "{}",
+                start.id
+            );
             deviating += 1;
         } else {
-            assert_eq!(judged.unwrap_or_default(), expected, "{} {:?}", start.id, start.argv);
+            assert_eq!(
+                judged.unwrap_or_default(),
+                expected,
+                "{} {:?}",
+                start.id,
+                start.argv
+            );
             same += 1;
         }
     }
-    println!("startup.jsonl: {same} of {} command lines the same, {deviating} in the table of deviations", starts.len());
+    println!(
+        "startup.jsonl: {same} of {} command lines the same, {deviating} in the table of deviations",
+        starts.len()
+    );
     assert_eq!(deviating, START_DEVIATIONS.len());
 }
 
@@ -222,19 +313,41 @@ fn headers_come_from_the_environment_unless_a_flag_names_some() {
     f(&[], None, &[]);
     // S12: a list may have commas.
     f(&[], Some("X-A, X-B"), &["X-A", "X-B"]);
-    f(&["--proxy-headers=X-A", "--proxy-headers", "X-B"], Some("X-C"), &["X-A", "X-B"]);
+    f(
+        &["--proxy-headers=X-A", "--proxy-headers", "X-B"],
+        Some("X-C"),
+        &["X-A", "X-B"],
+    );
 }
 
 #[test]
 fn prefixes_come_from_the_external_url() {
     let f = |argv: &[&str], expected: (&str, &str)| {
         let argv: Vec<String> = argv.iter().map(|word| (*word).to_owned()).collect();
-        let settings = Flags::parse(words(&argv), |_| None).unwrap().settle("host").unwrap();
-        assert_eq!((settings.external_url.as_str(), settings.route_prefix.as_str()), expected);
+        let settings = Flags::parse(words(&argv), |_| None)
+            .unwrap()
+            .settle("host")
+            .unwrap();
+        assert_eq!(
+            (
+                settings.external_url.as_str(),
+                settings.route_prefix.as_str()
+            ),
+            expected
+        );
     };
     f(&[], ("http://host:8082", ""));
-    f(&["--web.external-url=http://x.example:99/px/"], ("http://x.example:99/px", "/px"));
-    f(&["--web.external-url=http://x.example/px", "--web.route-prefix=/"], ("http://x.example/px", ""));
+    f(
+        &["--web.external-url=http://x.example:99/px/"],
+        ("http://x.example:99/px", "/px"),
+    );
+    f(
+        &[
+            "--web.external-url=http://x.example/px",
+            "--web.route-prefix=/",
+        ],
+        ("http://x.example/px", ""),
+    );
     f(&["--web.route-prefix=rp/"], ("http://host:8082", "/rp"));
 }
 
@@ -266,12 +379,22 @@ fn kinds_of_discovery_that_are_not_here_are_refused() {
 }
 
 fn words(argv: &[String]) -> Vec<OsString> {
-    std::iter::once("promxy".into()).chain(argv.iter().map(OsString::from)).collect()
+    std::iter::once("promxy".into())
+        .chain(argv.iter().map(OsString::from))
+        .collect()
 }
 
 #[test]
 fn hostile_files_are_errors() {
-    for text in ["[", "a: *b", "{a: {a: {a: ", "\u{0}", "&a [*a]", "? [x]\n: y", "a: &x [*x]"] {
+    for text in [
+        "[",
+        "a: *b",
+        "{a: {a: {a: ",
+        "\u{0}",
+        "&a [*a]",
+        "? [x]\n: y",
+        "a: &x [*x]",
+    ] {
         assert!(parse(text).is_err(), "{text:?}");
     }
     assert!(promxy::config::load(Path::new("/nonexistent")).is_err());

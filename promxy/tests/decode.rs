@@ -1,6 +1,10 @@
 //! Reading and writing answers: recorded bodies, and whatever else a server may send.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a failed test says what it expected; counts are shown")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a failed test says what it expected; counts are shown"
+)]
 
 use std::{collections::BTreeMap, io::Read as _};
 
@@ -14,9 +18,14 @@ use promxy::{
 use proptest::prelude::*;
 
 fn bodies() -> BTreeMap<String, String> {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/query/bodies.json.gz");
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/golden/query/bodies.json.gz"
+    );
     let mut text = String::new();
-    flate2::read::GzDecoder::new(std::fs::File::open(path).unwrap()).read_to_string(&mut text).unwrap();
+    flate2::read::GzDecoder::new(std::fs::File::open(path).unwrap())
+        .read_to_string(&mut text)
+        .unwrap();
     serde_json::from_str(&text).unwrap()
 }
 
@@ -26,9 +35,18 @@ fn recorded_answers_are_written_as_they_were_read() {
     let (mut queries, mut errors, mut others, mut plain) = (0, 0, 0, 0);
     for (name, body) in &bodies {
         if body.starts_with(r#"{"status":"error""#) {
-            let error = samples(200, body.as_bytes(), usize::MAX).unwrap_err().to_string();
+            let error = samples(200, body.as_bytes(), usize::MAX)
+                .unwrap_err()
+                .to_string();
             let (kind, message) = error.split_once(": ").unwrap();
-            assert_eq!(&write_json::error(kind, message, &promxy::servergroup::decode::Annotations::default()), body);
+            assert_eq!(
+                &write_json::error(
+                    kind,
+                    message,
+                    &promxy::servergroup::decode::Annotations::default()
+                ),
+                body
+            );
             errors += 1;
             continue;
         }
@@ -45,12 +63,20 @@ fn recorded_answers_are_written_as_they_were_read() {
             ResultType::String => {
                 let answer: serde_json::Value = serde_json::from_str(body).unwrap();
                 let result = &answer["data"]["result"];
-                write_json::string((result[0].as_f64().unwrap() * 1000.0) as i64, result[1].as_str().unwrap())
+                write_json::string(
+                    (result[0].as_f64().unwrap() * 1000.0) as i64,
+                    result[1].as_str().unwrap(),
+                )
             }
             ResultType::Vector => {
                 let first = decoded.series.first().map(|series| &series.data);
-                let time = first.map_or(0, |data| data.floats.first().map_or_else(|| data.histograms[0].0, |point| point.0));
-                let vector = columns(200, body.as_bytes(), Grid::instant(time), 0, usize::MAX).unwrap();
+                let time = first.map_or(0, |data| {
+                    data.floats
+                        .first()
+                        .map_or_else(|| data.histograms[0].0, |point| point.0)
+                });
+                let vector =
+                    columns(200, body.as_bytes(), Grid::instant(time), 0, usize::MAX).unwrap();
                 assert_eq!(vector.off_grid, 0, "{name}");
                 write_json::vector(&vector.series, time)
             }
@@ -61,17 +87,30 @@ fn recorded_answers_are_written_as_they_were_read() {
         // The original writes the largest and the smallest numbers without an exponent; Prometheus, and we, with one.
         if body.contains("00000000000000000000000000") {
             let again = samples(200, format!("{written}}}").as_bytes(), usize::MAX).unwrap();
-            assert_eq!(format!("{:?}", again.series), format!("{:?}", decoded.series));
+            assert_eq!(
+                format!("{:?}", again.series),
+                format!("{:?}", decoded.series)
+            );
             plain += 1;
             continue;
         }
-        assert!(body.starts_with(&written), "{name}:\nexpected {body}\ngot      {written}");
+        assert!(
+            body.starts_with(&written),
+            "{name}:\nexpected {body}\ngot      {written}"
+        );
         let count = |key: &str| answer[key].as_array().map_or(0, Vec::len);
-        assert_eq!(decoded.annotations.warnings.len() + decoded.annotations.infos.len(), count("warnings") + count("infos"), "{name}");
+        assert_eq!(
+            decoded.annotations.warnings.len() + decoded.annotations.infos.len(),
+            count("warnings") + count("infos"),
+            "{name}"
+        );
         queries += 1;
     }
-    println!("bodies.json.gz: {queries} answers and {errors} errors of {} read and written the same, \
-         {plain} with the same numbers in another form, {others} are no answers to queries", bodies.len());
+    println!(
+        "bodies.json.gz: {queries} answers and {errors} errors of {} read and written the same, \
+         {plain} with the same numbers in another form, {others} are no answers to queries",
+        bodies.len()
+    );
     assert!(queries > 100);
 }
 

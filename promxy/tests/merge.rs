@@ -1,6 +1,10 @@
 //! Merging replicas against what the original made of them.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a failed test says what it expected; counts are shown")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a failed test says what it expected; counts are shown"
+)]
 
 use std::collections::BTreeMap;
 
@@ -36,8 +40,12 @@ impl Stream {
         let histograms = self.histograms.iter();
         let floats = self.values.iter();
         Samples {
-            floats: floats.map(|(time, value)| (millis(*time), value.parse().unwrap())).collect(),
-            histograms: histograms.map(|(time, h)| (millis(*time), format!("{} {}", h["count"], h["sum"]))).collect(),
+            floats: floats
+                .map(|(time, value)| (millis(*time), value.parse().unwrap()))
+                .collect(),
+            histograms: histograms
+                .map(|(time, h)| (millis(*time), format!("{} {}", h["count"], h["sum"])))
+                .collect(),
         }
     }
 }
@@ -47,7 +55,12 @@ fn options(name: &str) -> Options {
         _ if name.starts_with("aa15s") => 15,
         _ if name.starts_with("aa60s") => 60,
         // D14: the original cuts the buffer to whole seconds.
-        _ if name.starts_with("aa0s") || name.starts_with("aa500ms") || name.starts_with("across") => 0,
+        _ if name.starts_with("aa0s")
+            || name.starts_with("aa500ms")
+            || name.starts_with("across") =>
+        {
+            0
+        }
         _ => 10,
     };
     Options {
@@ -59,7 +72,9 @@ fn options(name: &str) -> Options {
 
 fn merged(mut replicas: Vec<Samples<String>>, options: Options) -> Samples<String> {
     let first = replicas.remove(0);
-    replicas.into_iter().fold(first, |merged, replica| merged.merge(replica, options, &()))
+    replicas
+        .into_iter()
+        .fold(first, |merged, replica| merged.merge(replica, options, &()))
 }
 
 fn text(samples: &Samples<String>) -> String {
@@ -75,7 +90,11 @@ fn replicas_are_merged_as_by_the_original() {
         for (name, expected) in &case.merged {
             let mut options = options(name);
             let expected = expected.as_ref().map(Stream::samples).unwrap_or_default();
-            let mut replicas: Vec<_> = case.replicas.iter().map(|stream| stream.as_ref().map(Stream::samples).unwrap_or_default()).collect();
+            let mut replicas: Vec<_> = case
+                .replicas
+                .iter()
+                .map(|stream| stream.as_ref().map(Stream::samples).unwrap_or_default())
+                .collect();
             if replicas.len() == 3 {
                 // D44: the original starts three equal members with the first, the third, the second.
                 replicas.swap(1, 2);
@@ -84,7 +103,13 @@ fn replicas_are_merged_as_by_the_original() {
             let mut found = merged(replicas.clone(), options);
             if text(&found) != text(&expected) && options.prefer_max {
                 // D12: the original takes the first sample as it is.
-                let plain = merged(replicas.clone(), Options { prefer_max: false, ..options });
+                let plain = merged(
+                    replicas.clone(),
+                    Options {
+                        prefer_max: false,
+                        ..options
+                    },
+                );
                 found.floats[0] = plain.floats[0];
                 first_sample.push(format!("{} {name}", case.case));
             }
@@ -107,11 +132,28 @@ fn replicas_are_merged_as_by_the_original() {
 
 #[test]
 fn prefer_max_holds_for_the_first_sample_too() {
-    let options = Options { buffer_ms: 10_000, dynamic: false, prefer_max: true };
-    let stream = |value: f64| Samples::<Histogram> { floats: vec![(1000, value)], histograms: Vec::new() };
-    assert_eq!(stream(1.0).merge(stream(2.0), options, &()).floats, [(1000, 2.0)]);
-    assert_eq!(stream(2.0).merge(stream(1.0), options, &()).floats, [(1000, 2.0)]);
-    assert!(stream(f64::NAN).merge(stream(1.0), options, &()).floats[0].1.is_nan());
+    let options = Options {
+        buffer_ms: 10_000,
+        dynamic: false,
+        prefer_max: true,
+    };
+    let stream = |value: f64| Samples::<Histogram> {
+        floats: vec![(1000, value)],
+        histograms: Vec::new(),
+    };
+    assert_eq!(
+        stream(1.0).merge(stream(2.0), options, &()).floats,
+        [(1000, 2.0)]
+    );
+    assert_eq!(
+        stream(2.0).merge(stream(1.0), options, &()).floats,
+        [(1000, 2.0)]
+    );
+    assert!(
+        stream(f64::NAN).merge(stream(1.0), options, &()).floats[0]
+            .1
+            .is_nan()
+    );
 }
 
 fn column(places: &[Option<u8>]) -> Column<String> {

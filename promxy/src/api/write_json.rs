@@ -61,7 +61,10 @@ pub fn matrix(series: &[Series<Samples<Histogram>>]) -> String {
 pub fn matrix_of_columns(series: &[Series<Column<Histogram>>], grid: Grid) -> String {
     let mut out = String::from(r#"{"resultType":"matrix","result":["#);
     for (position, one) in series.iter().enumerate() {
-        let floats = one.data.iter().map(|(place, value)| (grid.time(place), value));
+        let floats = one
+            .data
+            .iter()
+            .map(|(place, value)| (grid.time(place), value));
         let histograms = one.data.histograms().iter();
         let histograms = histograms.map(|(place, h)| (grid.time(*place as usize), h));
         write_series(position, &one.labels, floats, histograms, &mut out);
@@ -79,7 +82,11 @@ pub fn vector(series: &[Series<Column<Histogram>>], time: i64) -> String {
         if float.is_none() && histogram.is_none() {
             continue;
         }
-        out.push_str(if is_first { r#"{"metric":"# } else { r#",{"metric":"# });
+        out.push_str(if is_first {
+            r#"{"metric":"#
+        } else {
+            r#",{"metric":"#
+        });
         is_first = false;
         write_labels(labels, &mut out);
         if let Some(value) = float {
@@ -133,7 +140,10 @@ pub fn label_sets(sets: &[Labels]) -> String {
 }
 
 fn write_annotations(annotations: &Annotations, out: &mut String) {
-    let lists = [("warnings", &annotations.warnings), ("infos", &annotations.infos)];
+    let lists = [
+        ("warnings", &annotations.warnings),
+        ("infos", &annotations.infos),
+    ];
     for (key, texts) in lists.into_iter().filter(|(_, texts)| !texts.is_empty()) {
         out.push_str(",\"");
         out.push_str(key);
@@ -215,7 +225,11 @@ fn write_histogram_point(time: i64, histogram: &Histogram, out: &mut String) {
     write_number(histogram.sum, out);
     out.push('"');
     for (position, bucket) in histogram.buckets.iter().enumerate() {
-        out.push_str(if position == 0 { r#","buckets":["# } else { "," });
+        out.push_str(if position == 0 {
+            r#","buckets":["#
+        } else {
+            ","
+        });
         out.push('[');
         out.push(char::from(b'0' + bucket.boundaries));
         for number in [bucket.lower, bucket.upper, bucket.count] {
@@ -251,7 +265,8 @@ pub fn write_number(value: f64, out: &mut String) {
         return;
     }
     let magnitude = value.abs();
-    let is_small_integer = magnitude < 9e15 && value.fract() == 0.0 && !(value == 0.0 && value.is_sign_negative());
+    let is_small_integer =
+        magnitude < 9e15 && value.fract() == 0.0 && !(value == 0.0 && value.is_sign_negative());
     if is_small_integer {
         write!(out, "{}", value as i64).expect("writing to a String cannot fail");
     } else if magnitude != 0.0 && !(1e-6..1e21).contains(&magnitude) {
@@ -277,7 +292,10 @@ pub fn write_number(value: f64, out: &mut String) {
 fn write_string(text: &str, out: &mut String) {
     out.push('"');
     let mut rest = text;
-    while let Some(at) = rest.bytes().position(|b| b < 0x20 || b == b'"' || b == b'\\') {
+    while let Some(at) = rest
+        .bytes()
+        .position(|b| b < 0x20 || b == b'"' || b == b'\\')
+    {
         let (plain, special) = rest.split_at(at);
         out.push_str(plain);
         let mut chars = special.chars();
@@ -287,7 +305,9 @@ fn write_string(text: &str, out: &mut String) {
             Some('\n') => out.push_str("\\n"),
             Some('\r') => out.push_str("\\r"),
             Some('\t') => out.push_str("\\t"),
-            Some(c) => write!(out, "\\u{:04x}", u32::from(c)).expect("writing to a String cannot fail"),
+            Some(c) => {
+                write!(out, "\\u{:04x}", u32::from(c)).expect("writing to a String cannot fail")
+            }
             None => {}
         }
         rest = chars.as_str();
@@ -323,7 +343,12 @@ mod tests {
 
     #[test]
     fn times_have_three_decimals_or_none() {
-        let f = |time: i64, expected: &str| assert_eq!(scalar(time, 1.0), format!(r#"{{"resultType":"scalar","result":[{expected},"1"]}}"#));
+        let f = |time: i64, expected: &str| {
+            assert_eq!(
+                scalar(time, 1.0),
+                format!(r#"{{"resultType":"scalar","result":[{expected},"1"]}}"#)
+            )
+        };
         f(1_795_206_502_500, "1795206502.500");
         f(1_700_000_000_000, "1700000000");
         f(-1, "-0.001");
@@ -333,7 +358,10 @@ mod tests {
     fn errors_are_escaped_for_pages_and_results_are_not() {
         let none = Annotations::default();
         let text = error("bad_data", "a<b & \"c\"\n", &none);
-        assert_eq!(text, r#"{"status":"error","errorType":"bad_data","error":"a\u003cb \u0026 \"c\"\n"}"#);
+        assert_eq!(
+            text,
+            r#"{"status":"error","errorType":"bad_data","error":"a\u003cb \u0026 \"c\"\n"}"#
+        );
         let labels: Labels = [("x", "<&>\u{1}")].into_iter().collect();
         assert_eq!(label_sets(&[labels]), r#"[{"x":"<&>\u0001"}]"#);
     }

@@ -24,9 +24,27 @@ pub(crate) const DISCOVERY: &[Field] = &[
 
 /// Prometheus' other kinds.
 const NOT_HERE: [&str; 21] = [
-    "azure", "digitalocean", "docker", "dockerswarm", "ec2", "eureka", "gce", "hetzner", "ionos",
-    "kuma", "lightsail", "linode", "nerve", "nomad", "openstack", "ovhcloud", "puppetdb", "scaleway",
-    "serverset", "stackit", "uyuni",
+    "azure",
+    "digitalocean",
+    "docker",
+    "dockerswarm",
+    "ec2",
+    "eureka",
+    "gce",
+    "hetzner",
+    "ionos",
+    "kuma",
+    "lightsail",
+    "linode",
+    "nerve",
+    "nomad",
+    "openstack",
+    "ovhcloud",
+    "puppetdb",
+    "scaleway",
+    "serverset",
+    "stackit",
+    "uyuni",
 ];
 
 /// Says whether a key names a kind of discovery that Prometheus has and this proxy has not.
@@ -54,7 +72,9 @@ static FILE: Schema = Schema {
     ]],
     check: |file| {
         if file.list("files").is_empty() {
-            return Err("file service discovery config must contain at least one path name".to_owned());
+            return Err(
+                "file service discovery config must contain at least one path name".to_owned(),
+            );
         }
         match file.words("files").find(|path| !is_file_pattern(path)) {
             Some(path) => {
@@ -83,7 +103,9 @@ static DNS: Schema = Schema {
     fields: &[&[
         Field::new("names", Kind::List(&Kind::Text)).shown(Shown::Always),
         refresh_interval(30),
-        Field::new("type", Kind::Text).default(Default::Text("SRV")).shown(Shown::Always),
+        Field::new("type", Kind::Text)
+            .default(Default::Text("SRV"))
+            .shown(Shown::Always),
         Field::new("port", Kind::Int).shown(Shown::Always),
     ]],
     check: |dns| {
@@ -93,9 +115,9 @@ static DNS: Schema = Schema {
         match dns.text("type").to_ascii_uppercase().as_str() {
             "SRV" => Ok(()),
             "A" | "AAAA" | "MX" | "NS" if dns.int("port") != 0 => Ok(()),
-            "A" | "AAAA" | "MX" | "NS" => {
-                Err("a port is required in DNS-SD configs for all record types except SRV".to_owned())
-            }
+            "A" | "AAAA" | "MX" | "NS" => Err(
+                "a port is required in DNS-SD configs for all record types except SRV".to_owned(),
+            ),
             _ => Err(format!("invalid DNS-SD records type {}", dns.text("type"))),
         }
     },
@@ -110,7 +132,10 @@ static HTTP: Schema = Schema {
         FOLLOWING,
         PROXY,
         HEADERS,
-        &[refresh_interval(60), Field::new("url", Kind::Url).shown(Shown::Always)],
+        &[
+            refresh_interval(60),
+            Field::new("url", Kind::Url).shown(Shown::Always),
+        ],
     ],
     check: |http| {
         if !http.has("url") {
@@ -143,7 +168,9 @@ static CONSUL: Schema = Schema {
             Field::new("scheme", Kind::Text).default(Default::Text("http")),
             Field::new("username", Kind::Text),
             Field::new("password", Kind::Secret),
-            Field::new("allow_stale", Kind::Bool).default(Default::Bool(true)).shown(Shown::Always),
+            Field::new("allow_stale", Kind::Bool)
+                .default(Default::Bool(true))
+                .shown(Shown::Always),
             refresh_interval(30),
             Field::new("services", Kind::List(&Kind::Text)),
             Field::new("tags", Kind::List(&Kind::Text)),
@@ -159,7 +186,9 @@ static CONSUL: Schema = Schema {
         if consul.text("server").trim().is_empty() {
             return Err("consul SD configuration requires a server address".to_owned());
         }
-        if (consul.has("username") || consul.has("password")) && consul.section("basic_auth").is_some() {
+        if (consul.has("username") || consul.has("password"))
+            && consul.section("basic_auth").is_some()
+        {
             return Err("at most one of consul SD configuration username and password and basic auth can be configured".to_owned());
         }
         check_client(consul)
@@ -199,8 +228,14 @@ static KUBERNETES: Schema = Schema {
         if kubernetes.has("kubeconfig_file") && kubernetes.has("api_server") {
             return Err("cannot use 'kubeconfig_file' and 'api_server' simultaneously".to_owned());
         }
-        if kubernetes.section("namespaces").is_some_and(|n| n.flag("own_namespace")) && kubernetes.has("api_server") {
-            return Err("cannot use 'api_server' and 'namespaces.own_namespace' simultaneously".to_owned());
+        if kubernetes
+            .section("namespaces")
+            .is_some_and(|n| n.flag("own_namespace"))
+            && kubernetes.has("api_server")
+        {
+            return Err(
+                "cannot use 'api_server' and 'namespaces.own_namespace' simultaneously".to_owned(),
+            );
         }
         check_client(kubernetes)
     },
@@ -261,7 +296,10 @@ static MARATHON: Schema = Schema {
             return Err("marathon_sd: must contain at least one Marathon server".to_owned());
         }
         if marathon.has("auth_token") && marathon.has("auth_token_file") {
-            return Err("marathon_sd: at most one of auth_token & auth_token_file must be configured".to_owned());
+            return Err(
+                "marathon_sd: at most one of auth_token & auth_token_file must be configured"
+                    .to_owned(),
+            );
         }
         check_client(marathon)
     },

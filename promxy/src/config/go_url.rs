@@ -17,13 +17,17 @@ pub(crate) struct Parts<'a> {
 pub(crate) fn parse(url: &str) -> Result<Parts<'_>, String> {
     let wrong = |reason: String| format!("parse {}: {reason}", quote(url.as_bytes()));
     if url.bytes().any(|b| b < b' ' || b == 0x7f) {
-        return Err(wrong("net/url: invalid control character in URL".to_owned()));
+        return Err(wrong(
+            "net/url: invalid control character in URL".to_owned(),
+        ));
     }
     let (scheme, rest) = match url.split_once(':') {
         Some(("", _)) => return Err(wrong("missing protocol scheme".to_owned())),
         Some((scheme, rest)) if is_scheme(scheme) => (scheme, rest),
         Some((before, _)) if !before.contains('/') && starts_like_scheme(before) => {
-            return Err(wrong("first path segment in URL cannot contain colon".to_owned()));
+            return Err(wrong(
+                "first path segment in URL cannot contain colon".to_owned(),
+            ));
         }
         _ => ("", url),
     };
@@ -44,7 +48,10 @@ pub(crate) fn parse(url: &str) -> Result<Parts<'_>, String> {
     };
     let port = match host.rfind(']') {
         Some(end) => host.get(end + 1..).unwrap_or_default(),
-        None => host.rfind(':').and_then(|at| host.get(at..)).unwrap_or_default(),
+        None => host
+            .rfind(':')
+            .and_then(|at| host.get(at..))
+            .unwrap_or_default(),
     };
     let digits = port.strip_prefix(':').unwrap_or(port);
     if !digits.bytes().all(|b| b.is_ascii_digit()) || (!port.is_empty() && !port.starts_with(':')) {
@@ -79,7 +86,10 @@ pub(crate) fn check(url: &str) -> Result<(), String> {
 pub(crate) fn redacted(url: &str) -> String {
     match parse(url) {
         Ok(parts) => match parts.user.and_then(|user| user.split_once(':')) {
-            Some((user, _)) => format!("{}://{user}:xxxxx@{}{}", parts.scheme, parts.host, parts.rest),
+            Some((user, _)) => format!(
+                "{}://{user}:xxxxx@{}{}",
+                parts.scheme, parts.host, parts.rest
+            ),
             None => url.to_owned(),
         },
         Err(_) => url.to_owned(),
@@ -88,7 +98,9 @@ pub(crate) fn redacted(url: &str) -> String {
 
 fn is_scheme(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_alphabetic())
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
 }
 
 /// Whether Go would look for a scheme in front of the colon and find something else.

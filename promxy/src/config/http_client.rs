@@ -138,10 +138,13 @@ pub(crate) static SIGV4: Schema = Schema {
         Field::new("service_name", Kind::Text),
     ]],
     check: |sigv4| {
-        const HALF: &str =
-            "must provide a AWS SigV4 Access key and Secret Key if credentials are specified in the SigV4 config";
+        const HALF: &str = "must provide a AWS SigV4 Access key and Secret Key if credentials are specified in the SigV4 config";
         let is_half = sigv4.has("access_key") != sigv4.has("secret_key");
-        if is_half { Err(HALF.to_owned()) } else { Ok(()) }
+        if is_half {
+            Err(HALF.to_owned())
+        } else {
+            Ok(())
+        }
     },
     null: None,
     is_open: false,
@@ -176,8 +179,14 @@ fn check_tls(tls: &Section) -> Result<(), String> {
     let count = |keys: [&str; 3]| keys.iter().filter(|key| tls.has(key)).count();
     let ways = [
         (count(["ca", "ca_file", "ca_ref"]), "ca, ca_file & ca_ref"),
-        (count(["cert", "cert_file", "cert_ref"]), "cert, cert_file & cert_ref"),
-        (count(["key", "key_file", "key_ref"]), "key, key_file & key_ref"),
+        (
+            count(["cert", "cert_file", "cert_ref"]),
+            "cert, cert_file & cert_ref",
+        ),
+        (
+            count(["key", "key_file", "key_ref"]),
+            "key, key_file & key_ref",
+        ),
     ];
     if let Some((_, names)) = ways.iter().find(|(count, _)| *count > 1) {
         return Err(format!("at most one of {names} must be configured"));
@@ -208,7 +217,8 @@ pub(crate) fn check_client(client: &Section) -> Result<(), String> {
     let optional = |key: &str| client.section(key);
     let has_bearer = client.has("bearer_token") || client.has("bearer_token_file");
     let (basic, oauth2) = (optional("basic_auth"), optional("oauth2"));
-    let many = |section: &Section, keys: [&str; 3]| keys.iter().filter(|key| section.has(key)).count() > 1;
+    let many =
+        |section: &Section, keys: [&str; 3]| keys.iter().filter(|key| section.has(key)).count() > 1;
     let wrong = if client.has("bearer_token") && client.has("bearer_token_file") {
         "at most one of bearer_token & bearer_token_file must be configured"
     } else if (basic.is_some() || oauth2.is_some()) && has_bearer {
@@ -219,7 +229,9 @@ pub(crate) fn check_client(client: &Section) -> Result<(), String> {
         "at most one of basic_auth password, password_file & password_ref must be configured"
     } else if optional("authorization").is_some() && has_bearer {
         "authorization is not compatible with bearer_token & bearer_token_file"
-    } else if optional("authorization").is_some_and(|a| a.text("type").trim().eq_ignore_ascii_case("basic")) {
+    } else if optional("authorization")
+        .is_some_and(|a| a.text("type").trim().eq_ignore_ascii_case("basic"))
+    {
         "authorization type cannot be set to \"basic\", use \"basic_auth\" instead"
     } else if optional("authorization").is_some() && (basic.is_some() || oauth2.is_some())
         || basic.is_some() && oauth2.is_some()

@@ -28,9 +28,10 @@ use std::{io, path::Path};
 
 pub use check::{Verdict, check};
 pub use model::{
-    Authorization, BasicAuth, ClientIdentity, Consul, Credential, Discovery, Dns, DnsRecord, ErrorPolicy, FileDiscovery,
-    Groups, HttpClient, HttpDiscovery, Kubernetes, KubernetesSelector, LabelFilterKeys, Marathon, OAuth2, Pool, Proxy,
-    RemoteRead, ServerGroup, SigV4, TargetGroup, Tls,
+    Authorization, BasicAuth, ClientIdentity, Consul, Credential, Discovery, Dns, DnsRecord,
+    ErrorPolicy, FileDiscovery, Groups, HttpClient, HttpDiscovery, Kubernetes, KubernetesSelector,
+    LabelFilterKeys, Marathon, OAuth2, Pool, Proxy, RemoteRead, ServerGroup, SigV4, TargetGroup,
+    Tls,
 };
 
 use schema::{Notes, Section, read_section};
@@ -175,10 +176,16 @@ impl Config {
         let mut remarks = Vec::new();
         for (ordinal, group) in self.server_groups.iter().enumerate() {
             if group.discovery.is_empty() {
-                remarks.push(format!("promxy.server_groups[{ordinal}]: no discovery, so no targets"));
+                remarks.push(format!(
+                    "promxy.server_groups[{ordinal}]: no discovery, so no targets"
+                ));
             }
             let is_equal = |other: &&ServerGroup| other.labels == group.labels;
-            let twin = self.server_groups.iter().take(ordinal).position(|other| is_equal(&other));
+            let twin = self
+                .server_groups
+                .iter()
+                .take(ordinal)
+                .position(|other| is_equal(&other));
             if let (Some(twin), Groups::Overlapping) = (twin, self.groups) {
                 remarks.push(format!(
                     "promxy.server_groups[{ordinal}]: same labels as promxy.server_groups[{twin}]; aggregates take equal series of both for copies, \
@@ -189,4 +196,3 @@ impl Config {
         remarks
     }
 }
-

@@ -32,7 +32,10 @@ fn is_shown(field: &Field, item: &Item) -> bool {
 
 /// Writes the keys of a section, each on lines of its own, indented by `indent` spaces.
 fn write_section(section: &Section, indent: usize, out: &mut String) {
-    for (field, item) in section.entries().filter(|(field, item)| is_shown(field, item)) {
+    for (field, item) in section
+        .entries()
+        .filter(|(field, item)| is_shown(field, item))
+    {
         write_entry(field.key, item, field.kind, indent, out);
     }
     for (key, item) in &section.others {

@@ -9,7 +9,8 @@ use crate::labels::relabel::{RawRule, Rule};
 use super::{
     discovery::DISCOVERY,
     http_client::{
-        AUTHENTICATION, FOLLOWING, FOLLOWING_HTTP1, HEADERS, PROXY, SIGV4, check_client, check_tls_version,
+        AUTHENTICATION, FOLLOWING, FOLLOWING_HTTP1, HEADERS, PROXY, SIGV4, check_client,
+        check_tls_version,
     },
     schema::{Default, Field, Item, Kind, Schema, Section, Shown},
     server_group::PROMXY,
@@ -83,7 +84,10 @@ static GLOBAL: Schema = Schema {
         Field::new("always_scrape_classic_histograms", Kind::Bool),
     ]],
     check: |global| {
-        let (interval, timeout) = (global.nanos("scrape_interval"), global.nanos("scrape_timeout"));
+        let (interval, timeout) = (
+            global.nanos("scrape_interval"),
+            global.nanos("scrape_timeout"),
+        );
         if interval != 0 && timeout > interval {
             return Err("global scrape timeout greater than scrape interval".to_owned());
         }
@@ -99,8 +103,14 @@ pub(super) fn fill_global(global: &mut Section) {
     let interval = or(global.nanos("scrape_interval"), 60 * SECOND);
     let filled = [
         ("scrape_interval", interval),
-        ("scrape_timeout", or(global.nanos("scrape_timeout"), interval.min(10 * SECOND))),
-        ("evaluation_interval", or(global.nanos("evaluation_interval"), 60 * SECOND)),
+        (
+            "scrape_timeout",
+            or(global.nanos("scrape_timeout"), interval.min(10 * SECOND)),
+        ),
+        (
+            "evaluation_interval",
+            or(global.nanos("evaluation_interval"), 60 * SECOND),
+        ),
     ];
     for (key, nanos) in filled {
         global.set(key, Item::Duration(SignedDuration::from_nanos(nanos)));
@@ -255,11 +265,16 @@ fn check_remote_write(write: &Section) -> Result<(), String> {
             return Err("authorization header must be changed via the basic_auth, authorization, oauth2, sigv4, azuread or google_iam parameter".to_owned());
         }
         if RESERVED_HEADERS.contains(&name.as_str()) {
-            return Err(format!("{name} is a reserved header. It must not be changed"));
+            return Err(format!(
+                "{name} is a reserved header. It must not be changed"
+            ));
         }
     }
     let message = write.text("protobuf_message");
-    if !matches!(message, "prometheus.WriteRequest" | "io.prometheus.write.v2.Request") {
+    if !matches!(
+        message,
+        "prometheus.WriteRequest" | "io.prometheus.write.v2.Request"
+    ) {
         return Err(format!(
             "invalid protobuf_message value: unknown remote write protobuf message {message}, supported: prometheus.WriteRequest, io.prometheus.write.v2.Request"
         ));
@@ -301,7 +316,9 @@ static QUEUE: Schema = Schema {
 static METADATA: Schema = Schema {
     go_type: "config.MetadataConfig",
     fields: &[&[
-        Field::new("send", Kind::Bool).default(Default::Bool(true)).shown(Shown::Always),
+        Field::new("send", Kind::Bool)
+            .default(Default::Bool(true))
+            .shown(Shown::Always),
         Field::new("send_interval", Kind::Duration)
             .default(Default::Nanos(60 * SECOND))
             .shown(Shown::Always),
@@ -325,8 +342,12 @@ static LISTENER: Schema = Schema {
         Field::new("client_ca_file", Kind::Text).shown(Shown::Always),
         Field::new("cipher_suites", Kind::List(&Kind::Text)).shown(Shown::Always),
         Field::new("curve_preferences", Kind::List(&Kind::Text)).shown(Shown::Always),
-        Field::new("min_version", Kind::Any).default(Default::Int(0)).shown(Shown::Always),
-        Field::new("max_version", Kind::Any).default(Default::Int(0)).shown(Shown::Always),
+        Field::new("min_version", Kind::Any)
+            .default(Default::Int(0))
+            .shown(Shown::Always),
+        Field::new("max_version", Kind::Any)
+            .default(Default::Int(0))
+            .shown(Shown::Always),
         Field::new("prefer_server_cipher_suites", Kind::Bool).shown(Shown::Always),
         Field::new("client_allowed_sans", Kind::List(&Kind::Text)).shown(Shown::Always),
     ]],
@@ -344,7 +365,9 @@ pub(super) static RELABEL: Schema = Schema {
     fields: &[&[
         Field::new("source_labels", Kind::FlowList(&Kind::Text)),
         Field::new("separator", Kind::Text).default(Default::Text(";")),
-        Field::new("regex", Kind::Text).default(Default::Text("(.*)")).shown(Shown::Changed),
+        Field::new("regex", Kind::Text)
+            .default(Default::Text("(.*)"))
+            .shown(Shown::Changed),
         Field::new("modulus", Kind::Int),
         Field::new("target_label", Kind::Text),
         Field::new("replacement", Kind::Text).default(Default::Text("$1")),
@@ -361,7 +384,8 @@ pub(super) fn relabel_rule(rule: &Section) -> Result<Rule, String> {
         source_labels: rule.words("source_labels").map(str::to_owned).collect(),
         separator: rule.text("separator"),
         regex: rule.text("regex"),
-        modulus: u64::try_from(rule.int("modulus")).map_err(|_| "modulus is negative".to_owned())?,
+        modulus: u64::try_from(rule.int("modulus"))
+            .map_err(|_| "modulus is negative".to_owned())?,
         target_label: rule.text("target_label"),
         replacement: rule.text("replacement"),
         action: rule.text("action"),

@@ -166,9 +166,15 @@ pub(crate) fn read_section(
     let mut section = Section::of_defaults(schema);
     for (position, (key, node)) in entries.iter().enumerate() {
         let path = &join(path, key);
-        if entries.iter().skip(position + 1).any(|(later, _)| later == key) {
+        if entries
+            .iter()
+            .skip(position + 1)
+            .any(|(later, _)| later == key)
+        {
             let line = node.line;
-            notes.warn(format!("{path}: given more than once; line {line} does not count"));
+            notes.warn(format!(
+                "{path}: given more than once; line {line} does not count"
+            ));
             continue;
         }
         match schema.fields().position(|field| field.key == key) {
@@ -181,7 +187,9 @@ pub(crate) fn read_section(
                 section.others.push((key.clone(), item));
             }
             None if is_missing_kind(key) => {
-                return Err(format!("{path}: this kind of discovery is not supported here"));
+                return Err(format!(
+                    "{path}: this kind of discovery is not supported here"
+                ));
             }
             None => notes.warn(format!("{path}: unknown key, ignored")),
         }
@@ -201,7 +209,9 @@ fn read_item(node: &Node, kind: Kind, path: &str, notes: &mut Notes) -> Result<I
         },
         Kind::Any => return Ok(any(node)),
         _ if node.is_null() => return Ok(zero(kind)),
-        Kind::Optional(schema) => return read_section(node, schema, path, notes).map(Item::Section),
+        Kind::Optional(schema) => {
+            return read_section(node, schema, path, notes).map(Item::Section);
+        }
         _ => {}
     }
     match (&node.value, kind) {
@@ -212,7 +222,12 @@ fn read_item(node: &Node, kind: Kind, path: &str, notes: &mut Notes) -> Result<I
         }
         (Value::List(nodes), Kind::Sections(schema)) => {
             let read = |(number, node)| {
-                read_item(node, Kind::Section(schema), &format!("{path}[{number}]"), notes)
+                read_item(
+                    node,
+                    Kind::Section(schema),
+                    &format!("{path}[{number}]"),
+                    notes,
+                )
             };
             let items: Result<Vec<Item>, String> = nodes.iter().enumerate().map(read).collect();
             items.map(Item::List)
@@ -318,7 +333,11 @@ fn any(node: &Node) -> Item {
         Value::List(nodes) => Item::List(nodes.iter().map(any).collect()),
         Value::Map(entries) => {
             let entries = entries.iter();
-            Item::Map(entries.map(|(key, node)| (key.clone(), any(node))).collect())
+            Item::Map(
+                entries
+                    .map(|(key, node)| (key.clone(), any(node)))
+                    .collect(),
+            )
         }
     }
 }
@@ -421,8 +440,9 @@ impl Notes {
 
     fn wrong_type(&mut self, node: &Node, go_type: &str) {
         let (line, found) = (node.line, node.found());
-        self.wrong_types
-            .push(format!("line {line}: cannot unmarshal {found} into {go_type}"));
+        self.wrong_types.push(format!(
+            "line {line}: cannot unmarshal {found} into {go_type}"
+        ));
     }
 }
 
@@ -557,6 +577,8 @@ impl Section {
     /// Returns a map of words to words.
     pub(crate) fn pairs(&self, key: &str) -> Vec<(String, String)> {
         let entries = self.map(key).iter();
-        entries.map(|(key, item)| (key.clone(), item.as_text().to_owned())).collect()
+        entries
+            .map(|(key, item)| (key.clone(), item.as_text().to_owned()))
+            .collect()
     }
 }

@@ -20,7 +20,9 @@ pub(super) static PROMXY: Schema = Schema {
     ]],
     check: |promxy| match promxy.text("groups") {
         "" | "overlapping" | "disjoint" => Ok(()),
-        other => Err(format!("groups must be overlapping or disjoint, not {other}")),
+        other => Err(format!(
+            "groups must be overlapping or disjoint, not {other}"
+        )),
     },
     null: None,
     is_open: false,
@@ -37,7 +39,9 @@ static SERVER_GROUP: Schema = Schema {
                 .shown(Shown::Always),
             Field::new("native_histogram", Kind::Section(&NATIVE_HISTOGRAM)),
             Field::new("http_client", Kind::Section(&SERVER_GROUP_CLIENT)).shown(Shown::Always),
-            Field::new("scheme", Kind::Text).default(Default::Text("http")).shown(Shown::Always),
+            Field::new("scheme", Kind::Text)
+                .default(Default::Text("http"))
+                .shown(Shown::Always),
             Field::new("labels", Kind::Labels).shown(Shown::Always),
             Field::new("relabel_configs", Kind::Sections(&RELABEL)),
             Field::new("metrics_relabel_configs", Kind::Sections(&METRIC_RELABEL)),
@@ -69,9 +73,14 @@ static SERVER_GROUP: Schema = Schema {
 };
 
 fn check_server_group(group: &Section) -> Result<(), String> {
-    const ONE: &str =
-        "at most one of basic_auth, authorization, bearer_token, bearer_token_file, sigv4 must be configured";
-    let ways = ["basic_auth", "authorization", "bearer_token", "bearer_token_file", "sigv4"];
+    const ONE: &str = "at most one of basic_auth, authorization, bearer_token, bearer_token_file, sigv4 must be configured";
+    let ways = [
+        "basic_auth",
+        "authorization",
+        "bearer_token",
+        "bearer_token_file",
+        "sigv4",
+    ];
     let used = |client: &Section| {
         let is_used = |way: &&str| client.section(way).is_some() || client.has(way);
         ways.iter().filter(|way| is_used(way)).count()
@@ -88,8 +97,11 @@ pub(super) fn inject_matchers(group: &Section) -> Result<Vec<Matcher>, String> {
     if matchers.is_empty() {
         return Ok(Vec::new());
     }
-    parse_selector(&format!("{{{}}}", matchers.join(",")), &ParserOptions::v3_5())
-        .map_err(|e| format!("error parsing inject_matchers: {e}"))
+    parse_selector(
+        &format!("{{{}}}", matchers.join(",")),
+        &ParserOptions::v3_5(),
+    )
+    .map_err(|e| format!("error parsing inject_matchers: {e}"))
 }
 
 static NATIVE_HISTOGRAM: Schema = Schema {
@@ -147,8 +159,14 @@ static LABEL_FILTER: Schema = Schema {
     ]],
     check: |filter| {
         let names = filter.words("dynamic_labels");
-        let included = filter.map("static_labels_include").iter().map(|(name, _)| name.as_str());
-        let excluded = filter.map("static_labels_exclude").iter().map(|(name, _)| name.as_str());
+        let included = filter
+            .map("static_labels_include")
+            .iter()
+            .map(|(name, _)| name.as_str());
+        let excluded = filter
+            .map("static_labels_exclude")
+            .iter()
+            .map(|(name, _)| name.as_str());
         if names.chain(included).chain(excluded).any(str::is_empty) {
             return Err("\"\" is not a valid label name".to_owned());
         }

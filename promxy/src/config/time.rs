@@ -28,7 +28,9 @@ pub(crate) fn rfc3339(word: &str) -> Result<i64, String> {
     let parsed = word.parse::<Timestamp>().ok();
     parsed.map(Timestamp::as_millisecond).ok_or_else(|| {
         let word = promql::format::quote(word.as_bytes());
-        format!("parsing time {word} as \"2006-01-02T15:04:05Z07:00\": cannot parse {word} as \"2006\"")
+        format!(
+            "parsing time {word} as \"2006-01-02T15:04:05Z07:00\": cannot parse {word} as \"2006\""
+        )
     })
 }
 

@@ -334,7 +334,10 @@ mod tests {
         let Value::Map(b) = &top[1].1.value else {
             panic!("a map")
         };
-        let keys: Vec<_> = b.iter().map(|(key, node)| (key.as_str(), node.found())).collect();
+        let keys: Vec<_> = b
+            .iter()
+            .map(|(key, node)| (key.as_str(), node.found()))
+            .collect();
         let expected = [("x", "!!int `1`"), ("y", "!!int `2`"), ("y", "!!int `3`")];
         assert_eq!(keys, expected.map(|(key, found)| (key, found.to_owned())));
     }

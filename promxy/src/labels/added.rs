@@ -82,7 +82,8 @@ mod tests {
     #[test]
     fn names_and_values_are_added_once() {
         let added: Labels = [("az", "a")].into_iter().collect();
-        let words = |words: &[&str]| -> Vec<String> { words.iter().map(|w| (*w).to_owned()).collect() };
+        let words =
+            |words: &[&str]| -> Vec<String> { words.iter().map(|w| (*w).to_owned()).collect() };
         assert_eq!(names(&added, words(&["job", "az"])), ["az", "job"]);
         assert_eq!(values(&added, "az", words(&["z"])), ["a", "z"]);
         assert_eq!(values(&added, "job", words(&["z"])), ["z"]);

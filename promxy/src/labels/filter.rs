@@ -23,7 +23,10 @@ impl LabelFilter {
     pub fn new(known: &Values, included: &Values, excluded: &Values) -> Self {
         let mut values: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for (label, more) in known.iter().chain(included) {
-            values.entry(label.clone()).or_default().extend(more.iter().cloned());
+            values
+                .entry(label.clone())
+                .or_default()
+                .extend(more.iter().cloned());
         }
         for (label, less) in excluded {
             if let Some(values) = values.get_mut(label) {
@@ -40,7 +43,11 @@ impl LabelFilter {
 
     /// Whether the target may have metadata of a metric, or of any if none is named.
     pub fn passes_metric(&self, metric: &str) -> bool {
-        metric.is_empty() || self.values.get(METRIC_NAME).is_none_or(|names| names.contains(metric))
+        metric.is_empty()
+            || self
+                .values
+                .get(METRIC_NAME)
+                .is_none_or(|names| names.contains(metric))
     }
 
     fn passes_one(&self, matcher: &Matcher) -> bool {
@@ -65,7 +72,10 @@ mod tests {
     fn selectors_without_a_chance_are_filtered() {
         let lists = |lists: &[(&str, &[&str])]| -> Values {
             let own = |(label, values): &(&str, &[&str])| {
-                ((*label).to_owned(), values.iter().map(|v| (*v).to_owned()).collect())
+                (
+                    (*label).to_owned(),
+                    values.iter().map(|v| (*v).to_owned()).collect(),
+                )
             };
             lists.iter().map(own).collect()
         };

@@ -45,7 +45,8 @@ impl MetricRule {
         if !matches!(action, "replace" | "lowercase" | "uppercase" | "labeldrop") {
             return Err(format!("action {action} not supported"));
         }
-        let requires = |labels| format!("relabel configuration for {action} action requires {labels}");
+        let requires =
+            |labels| format!("relabel configuration for {action} action requires {labels}");
         if action == "labeldrop" {
             return match (source, target) {
                 ("", _) => Err(requires("SourceLabel")),
@@ -71,7 +72,9 @@ impl MetricRule {
     /// Returns the label that the rule sets, if it sets one.
     fn target(&self) -> Option<&str> {
         match &self.change {
-            Change::Copy(target) | Change::Lowercase(target) | Change::Uppercase(target) => Some(target),
+            Change::Copy(target) | Change::Lowercase(target) | Change::Uppercase(target) => {
+                Some(target)
+            }
             Change::Drop => None,
         }
     }
@@ -97,7 +100,9 @@ impl Case {
 impl Origin {
     /// Returns what a value of the server's label becomes.
     pub fn value(&self, value: &str) -> String {
-        self.changes.iter().fold(value.to_owned(), |value, case| case.of(&value))
+        self.changes
+            .iter()
+            .fold(value.to_owned(), |value, case| case.of(&value))
     }
 }
 
@@ -154,7 +159,11 @@ fn matcher_backward(rules: &[MetricRule], matcher: &Matcher) -> Rewritten {
     for rule in rules.iter().rev() {
         if rule.change == Change::Drop && matcher.name == rule.source.as_str() {
             let accepts_nothing = Condition::new(&matcher).is_ok_and(|matcher| matcher.accepts(""));
-            return if accepts_nothing { Rewritten::Always } else { Rewritten::Never };
+            return if accepts_nothing {
+                Rewritten::Always
+            } else {
+                Rewritten::Never
+            };
         }
         if rule.target().is_none_or(|target| matcher.name != *target) {
             continue;
@@ -170,9 +179,17 @@ fn matcher_backward(rules: &[MetricRule], matcher: &Matcher) -> Rewritten {
                 let is_equal = matcher.op == MatchOp::Equal;
                 if case.of(&value) != value {
                     // The label never has this value.
-                    return if is_equal { Rewritten::Never } else { Rewritten::Always };
+                    return if is_equal {
+                        Rewritten::Never
+                    } else {
+                        Rewritten::Always
+                    };
                 }
-                matcher.op = if is_equal { MatchOp::Regex } else { MatchOp::NotRegex };
+                matcher.op = if is_equal {
+                    MatchOp::Regex
+                } else {
+                    MatchOp::NotRegex
+                };
                 matcher.value = format!("(?i){}", escape(&value)).as_str().into();
             }
             MatchOp::Regex | MatchOp::NotRegex => {
@@ -238,7 +255,9 @@ pub fn can_merge_series(rules: &[MetricRule]) -> bool {
     let survives = |label: &str, behind: usize| {
         let later = &rules[behind..];
         let is_source = |rule: &&MetricRule| rule.change == Change::Drop && rule.source == label;
-        !later.iter().any(|rule| is_source(&rule) || rule.target() == Some(label))
+        !later
+            .iter()
+            .any(|rule| is_source(&rule) || rule.target() == Some(label))
     };
     rules.iter().enumerate().any(|(position, rule)| match &rule.change {
         Change::Drop => {
@@ -258,11 +277,16 @@ pub fn can_merge_series(rules: &[MetricRule]) -> bool {
 /// Whether a rule may overwrite a label that servers have. Only a label that an earlier rule dropped is surely free; a new name is
 /// taken for free, as the original does.
 fn is_overwritten(rules: &[MetricRule], position: usize, target: &str) -> bool {
-    rules[..position].iter().any(|rule| rule.target() == Some(target))
+    rules[..position]
+        .iter()
+        .any(|rule| rule.target() == Some(target))
 }
 
 fn dropped(rules: &[MetricRule]) -> impl Iterator<Item = &str> {
-    rules.iter().filter(|rule| rule.change == Change::Drop).map(|rule| rule.source.as_str())
+    rules
+        .iter()
+        .filter(|rule| rule.change == Change::Drop)
+        .map(|rule| rule.source.as_str())
 }
 
 /// Escapes what has a meaning in a pattern.
@@ -297,13 +321,18 @@ mod tests {
 
     #[test]
     fn answers_are_changed_in_order() {
-        let labels = [("job", "api"), ("instance", "i0"), ("room", "attic")].into_iter().collect();
+        let labels = [("job", "api"), ("instance", "i0"), ("room", "attic")]
+            .into_iter()
+            .collect();
         let mut labels = LabelsBuilder::new(&labels);
         forward(&rules(), &mut labels);
         let expected = r#"{INST="I0", instance="i0", room="ATTIC", scrape_job="api"}"#;
         assert_eq!(labels.build().to_string(), expected);
         let names = ["job", "instance"].map(str::to_owned);
-        assert_eq!(forward_names(&rules(), &names), ["INST", "instance", "scrape_job"]);
+        assert_eq!(
+            forward_names(&rules(), &names),
+            ["INST", "instance", "scrape_job"]
+        );
     }
 
     #[test]
@@ -347,7 +376,10 @@ mod tests {
     #[test]
     fn values_are_asked_of_the_label_behind() {
         let found = origin(&rules(), "INST");
-        assert_eq!((found.label.as_deref(), found.value("i0")), (Some("instance"), "I0".to_owned()));
+        assert_eq!(
+            (found.label.as_deref(), found.value("i0")),
+            (Some("instance"), "I0".to_owned())
+        );
         assert_eq!(origin(&rules(), "job").label, None);
         assert_eq!(origin(&rules(), "az").label.as_deref(), Some("az"));
     }
@@ -355,12 +387,22 @@ mod tests {
     #[test]
     fn rules_that_can_make_series_equal_are_known() {
         let f = |rules: &[(&str, &str, &str)], expected: bool| {
-            let rules: Vec<MetricRule> = rules.iter().map(|r| MetricRule::new(r.0, r.1, r.2).unwrap()).collect();
+            let rules: Vec<MetricRule> = rules
+                .iter()
+                .map(|r| MetricRule::new(r.0, r.1, r.2).unwrap())
+                .collect();
             assert_eq!(can_merge_series(&rules), expected, "{rules:?}");
         };
         f(&[("replace", "job", "j")], false);
         f(&[("replace", "job", "j"), ("labeldrop", "job", "")], false);
-        f(&[("replace", "job", "j"), ("labeldrop", "job", ""), ("labeldrop", "j", "")], true);
+        f(
+            &[
+                ("replace", "job", "j"),
+                ("labeldrop", "job", ""),
+                ("labeldrop", "j", ""),
+            ],
+            true,
+        );
         f(&[("labeldrop", "replica", "")], true);
         f(&[("lowercase", "room", "room")], true);
         f(&[("lowercase", "room", "r")], false);

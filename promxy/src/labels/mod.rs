@@ -93,7 +93,9 @@ impl Labels {
 
     /// Returns the value of a label, if it is in the set.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.iter().find(|label| label.0 == name).map(|label| label.1)
+        self.iter()
+            .find(|label| label.0 == name)
+            .map(|label| label.1)
     }
 
     /// Returns how many labels there are.
@@ -201,7 +203,9 @@ impl LabelsBuilder {
 
     /// Returns names and values in the order of names.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.pairs.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+        self.pairs
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     /// Whether there is no label.
@@ -215,7 +219,8 @@ impl LabelsBuilder {
     }
 
     fn place(&self, name: &str) -> Result<usize, usize> {
-        self.pairs.binary_search_by(|(known, _)| known.as_str().cmp(name))
+        self.pairs
+            .binary_search_by(|(known, _)| known.as_str().cmp(name))
     }
 }
 
@@ -227,7 +232,11 @@ mod tests {
     fn sets_are_compared_label_by_label() {
         let f = |smaller: &[(&str, &str)], larger: &[(&str, &str)]| {
             let (a, b) = (Labels::from_pairs(smaller), Labels::from_pairs(larger));
-            assert_eq!((a.cmp(&b), b.cmp(&a)), (Ordering::Less, Ordering::Greater), "{a} {b}");
+            assert_eq!(
+                (a.cmp(&b), b.cmp(&a)),
+                (Ordering::Less, Ordering::Greater),
+                "{a} {b}"
+            );
         };
         f(&[], &[("a", "b")]);
         f(&[("a", "b")], &[("a", "b"), ("c", "d")]);
@@ -239,7 +248,9 @@ mod tests {
 
     #[test]
     fn of_equal_names_the_last_counts_and_empty_values_do_not() {
-        let labels: Labels = [("b", "1"), ("a", "x"), ("b", "2"), ("a", "")].into_iter().collect();
+        let labels: Labels = [("b", "1"), ("a", "x"), ("b", "2"), ("a", "")]
+            .into_iter()
+            .collect();
         assert_eq!(labels.to_string(), r#"{b="2"}"#);
         let added: Labels = [("b", "3"), ("c", "4")].into_iter().collect();
         assert_eq!(labels.with(&added).to_string(), r#"{b="3", c="4"}"#);

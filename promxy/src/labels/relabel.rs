@@ -42,12 +42,19 @@ pub struct Rule {
 
 #[derive(Clone, Debug)]
 enum Action {
-    Replace { target: Template, value: Template, plain: Option<(String, String)> },
+    Replace {
+        target: Template,
+        value: Template,
+        plain: Option<(String, String)>,
+    },
     Keep,
     Drop,
     KeepEqual(String),
     DropEqual(String),
-    HashMod { target: String, modulus: u64 },
+    HashMod {
+        target: String,
+        modulus: u64,
+    },
     LabelMap(Template),
     LabelDrop,
     LabelKeep,
@@ -61,7 +68,10 @@ impl Rule {
         let regex = Regex::anchored(raw.regex).map_err(|e| e.to_string())?;
         let name = raw.action.to_lowercase();
         if !ACTIONS.contains(&name.as_str()) {
-            return Err(format!("unknown relabel action {}", quote(raw.action.as_bytes())));
+            return Err(format!(
+                "unknown relabel action {}",
+                quote(raw.action.as_bytes())
+            ));
         }
         check(raw, &name)?;
         let target = raw.target_label.to_owned();
@@ -70,7 +80,10 @@ impl Rule {
             "drop" => Action::Drop,
             "keepequal" => Action::KeepEqual(target),
             "dropequal" => Action::DropEqual(target),
-            "hashmod" => Action::HashMod { target, modulus: raw.modulus },
+            "hashmod" => Action::HashMod {
+                target,
+                modulus: raw.modulus,
+            },
             "labelmap" => Action::LabelMap(Template::new(raw.replacement)),
             "labeldrop" => Action::LabelDrop,
             "labelkeep" => Action::LabelKeep,
@@ -97,17 +110,28 @@ impl Rule {
 
     /// Applies the rule, and says whether the labelled thing is kept.
     fn apply(&self, labels: &mut LabelsBuilder) -> bool {
-        let values: Vec<&str> = self.source_labels.iter().map(|name| labels.get(name)).collect();
+        let values: Vec<&str> = self
+            .source_labels
+            .iter()
+            .map(|name| labels.get(name))
+            .collect();
         let value = values.join(&self.separator);
         match &self.action {
             Action::Keep => return self.regex.is_match(&value),
             Action::Drop => return !self.regex.is_match(&value),
             Action::KeepEqual(target) => return labels.get(target) == value,
             Action::DropEqual(target) => return labels.get(target) != value,
-            Action::Replace { plain: Some((target, text)), .. } if value.is_empty() => {
+            Action::Replace {
+                plain: Some((target, text)),
+                ..
+            } if value.is_empty() => {
                 labels.set(target, text.as_str());
             }
-            Action::Replace { target, value: template, .. } => {
+            Action::Replace {
+                target,
+                value: template,
+                ..
+            } => {
                 if let Some(target) = self.regex.expand(target, &value)
                     && !target.is_empty()
                 {
@@ -164,7 +188,10 @@ pub fn relabel(rules: &[Rule], labels: &mut LabelsBuilder) -> bool {
 /// The last eight bytes of a text's MD5, as a number.
 fn md5_tail(text: &str) -> u64 {
     let digest = Md5::digest(text);
-    digest.iter().skip(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
+    digest
+        .iter()
+        .skip(8)
+        .fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
 const ACTIONS: [&str; 11] = [
@@ -195,18 +222,20 @@ fn check(raw: &RawRule<'_>, action: &str) -> Result<(), String> {
         "hashmod" if raw.modulus == 0 => {
             Err("relabel configuration for hashmod requires non-zero modulus".to_owned())
         }
-        _ if sets_target && raw.target_label.is_empty() => {
-            Err(format!("relabel configuration for {action} action requires 'target_label' value"))
-        }
-        "replace" if !is_name_template(raw.target_label) => {
-            Err(format!("{target} is invalid 'target_label' for {action} action"))
-        }
+        _ if sets_target && raw.target_label.is_empty() => Err(format!(
+            "relabel configuration for {action} action requires 'target_label' value"
+        )),
+        "replace" if !is_name_template(raw.target_label) => Err(format!(
+            "{target} is invalid 'target_label' for {action} action"
+        )),
         "lowercase" | "uppercase" | "keepequal" | "dropequal" if !has_default_replacement => {
             Err(format!("'replacement' can not be set for {action} action"))
         }
         "labelmap" if raw.replacement.is_empty() || !is_name_template(raw.replacement) => {
             let replacement = quote(raw.replacement.as_bytes());
-            Err(format!("{replacement} is invalid 'replacement' for {action} action"))
+            Err(format!(
+                "{replacement} is invalid 'replacement' for {action} action"
+            ))
         }
         "keepequal" | "dropequal" if raw.regex != DEFAULT_REGEX || !has_defaults => Err(format!(
             "{action} action requires only 'source_labels' and `target_label`, and no other fields"
@@ -214,7 +243,9 @@ fn check(raw: &RawRule<'_>, action: &str) -> Result<(), String> {
         "labeldrop" | "labelkeep"
             if !raw.source_labels.is_empty() || !raw.target_label.is_empty() || !has_defaults =>
         {
-            Err(format!("{action} action requires only 'regex', and no other fields"))
+            Err(format!(
+                "{action} action requires only 'regex', and no other fields"
+            ))
         }
         _ => Ok(()),
     }
@@ -270,39 +301,155 @@ mod tests {
         let f = |raw: RawRule<'_>, expected: Option<&str>| {
             assert_eq!(run(&raw, &labels), expected.map(str::to_owned), "{raw:?}");
         };
-        let replace = RawRule { source_labels: sources(&["a", "b"]), ..rule("replace") };
+        let replace = RawRule {
+            source_labels: sources(&["a", "b"]),
+            ..rule("replace")
+        };
         let f_replace = |regex, target_label, replacement, expected| {
-            let raw = RawRule { regex, target_label, replacement, ..replace.clone() };
+            let raw = RawRule {
+                regex,
+                target_label,
+                replacement,
+                ..replace.clone()
+            };
             f(raw, Some(expected));
         };
-        f_replace("f(.*);(.*)r", "a", "b${1}${2}m", r#"{a="boobam", b="bar", c="baz"}"#);
-        f_replace("f(.*);(.*)r", "$1", "x", r#"{a="foo", b="bar", c="baz", oo="x"}"#);
+        f_replace(
+            "f(.*);(.*)r",
+            "a",
+            "b${1}${2}m",
+            r#"{a="boobam", b="bar", c="baz"}"#,
+        );
+        f_replace(
+            "f(.*);(.*)r",
+            "$1",
+            "x",
+            r#"{a="foo", b="bar", c="baz", oo="x"}"#,
+        );
         f_replace("nomatch", "d", "x", r#"{a="foo", b="bar", c="baz"}"#);
         f_replace("(.*)", "b", "", r#"{a="foo", c="baz"}"#);
-        f(RawRule { target_label: "d", replacement: "x", ..rule("replace") }, Some(r#"{a="foo", b="bar", c="baz", d="x"}"#));
-        f(RawRule { source_labels: sources(&["a"]), regex: ".*o.*", ..rule("drop") }, None);
-        f(RawRule { source_labels: sources(&["a"]), regex: "o", ..rule("keep") }, None);
-        f(RawRule { source_labels: sources(&["a"]), target_label: "b", ..rule("keepequal") }, None);
-        f(RawRule { source_labels: sources(&["a"]), target_label: "a", ..rule("dropequal") }, None);
         f(
-            RawRule { source_labels: sources(&["c"]), target_label: "d", modulus: 1000, ..rule("hashmod") },
+            RawRule {
+                target_label: "d",
+                replacement: "x",
+                ..rule("replace")
+            },
+            Some(r#"{a="foo", b="bar", c="baz", d="x"}"#),
+        );
+        f(
+            RawRule {
+                source_labels: sources(&["a"]),
+                regex: ".*o.*",
+                ..rule("drop")
+            },
+            None,
+        );
+        f(
+            RawRule {
+                source_labels: sources(&["a"]),
+                regex: "o",
+                ..rule("keep")
+            },
+            None,
+        );
+        f(
+            RawRule {
+                source_labels: sources(&["a"]),
+                target_label: "b",
+                ..rule("keepequal")
+            },
+            None,
+        );
+        f(
+            RawRule {
+                source_labels: sources(&["a"]),
+                target_label: "a",
+                ..rule("dropequal")
+            },
+            None,
+        );
+        f(
+            RawRule {
+                source_labels: sources(&["c"]),
+                target_label: "d",
+                modulus: 1000,
+                ..rule("hashmod")
+            },
             Some(r#"{a="foo", b="bar", c="baz", d="976"}"#),
         );
-        f(RawRule { regex: "(a|b)", replacement: "new_$1", ..rule("labelmap") }, Some(r#"{a="foo", b="bar", c="baz", new_a="foo", new_b="bar"}"#));
-        f(RawRule { regex: "a|c", ..rule("labeldrop") }, Some(r#"{b="bar"}"#));
-        f(RawRule { regex: "a|c", ..rule("LabelKeep") }, Some(r#"{a="foo", c="baz"}"#));
-        f(RawRule { source_labels: sources(&["a", "b"]), target_label: "u", ..rule("uppercase") }, Some(r#"{a="foo", b="bar", c="baz", u="FOO;BAR"}"#));
+        f(
+            RawRule {
+                regex: "(a|b)",
+                replacement: "new_$1",
+                ..rule("labelmap")
+            },
+            Some(r#"{a="foo", b="bar", c="baz", new_a="foo", new_b="bar"}"#),
+        );
+        f(
+            RawRule {
+                regex: "a|c",
+                ..rule("labeldrop")
+            },
+            Some(r#"{b="bar"}"#),
+        );
+        f(
+            RawRule {
+                regex: "a|c",
+                ..rule("LabelKeep")
+            },
+            Some(r#"{a="foo", c="baz"}"#),
+        );
+        f(
+            RawRule {
+                source_labels: sources(&["a", "b"]),
+                target_label: "u",
+                ..rule("uppercase")
+            },
+            Some(r#"{a="foo", b="bar", c="baz", u="FOO;BAR"}"#),
+        );
     }
 
     #[test]
     fn rules_that_make_no_sense_are_refused_in_prometheus_words() {
-        let f = |raw: RawRule<'_>, expected: &str| assert_eq!(Rule::new(&raw).unwrap_err(), expected);
+        let f =
+            |raw: RawRule<'_>, expected: &str| assert_eq!(Rule::new(&raw).unwrap_err(), expected);
         f(rule("nope"), r#"unknown relabel action "nope""#);
-        f(rule("hashmod"), "relabel configuration for hashmod requires non-zero modulus");
-        f(rule("lowercase"), "relabel configuration for lowercase action requires 'target_label' value");
-        f(RawRule { target_label: "${a", ..rule("replace") }, r#""${a" is invalid 'target_label' for replace action"#);
-        f(RawRule { target_label: "a", replacement: "x", ..rule("uppercase") }, "'replacement' can not be set for uppercase action");
-        f(RawRule { source_labels: sources(&["a"]), ..rule("labeldrop") }, "labeldrop action requires only 'regex', and no other fields");
-        f(RawRule { regex: "(", ..rule("replace") }, "error parsing regexp: missing closing ): `^(?s:()$`");
+        f(
+            rule("hashmod"),
+            "relabel configuration for hashmod requires non-zero modulus",
+        );
+        f(
+            rule("lowercase"),
+            "relabel configuration for lowercase action requires 'target_label' value",
+        );
+        f(
+            RawRule {
+                target_label: "${a",
+                ..rule("replace")
+            },
+            r#""${a" is invalid 'target_label' for replace action"#,
+        );
+        f(
+            RawRule {
+                target_label: "a",
+                replacement: "x",
+                ..rule("uppercase")
+            },
+            "'replacement' can not be set for uppercase action",
+        );
+        f(
+            RawRule {
+                source_labels: sources(&["a"]),
+                ..rule("labeldrop")
+            },
+            "labeldrop action requires only 'regex', and no other fields",
+        );
+        f(
+            RawRule {
+                regex: "(",
+                ..rule("replace")
+            },
+            "error parsing regexp: missing closing ): `^(?s:()$`",
+        );
     }
 }

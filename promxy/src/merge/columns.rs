@@ -17,7 +17,11 @@ impl<H: Clone> Mergeable for Column<H> {
         if has_histograms || options.prefer_max {
             return by_samples(&self, &later, options, grid);
         }
-        let (mut base, other) = if later.count() > self.count() { (later, self) } else { (self, later) };
+        let (mut base, other) = if later.count() > self.count() {
+            (later, self)
+        } else {
+            (self, later)
+        };
         if base.is_full() {
             return base;
         }
@@ -33,8 +37,13 @@ impl<H: Clone> Mergeable for Column<H> {
 fn samples<H: Clone>(column: &Column<H>, grid: &Grid) -> Samples<H> {
     let histograms = column.histograms().iter();
     Samples {
-        floats: column.iter().map(|(place, value)| (grid.time(place), value)).collect(),
-        histograms: histograms.map(|(place, h)| (grid.time(*place as usize), h.clone())).collect(),
+        floats: column
+            .iter()
+            .map(|(place, value)| (grid.time(place), value))
+            .collect(),
+        histograms: histograms
+            .map(|(place, h)| (grid.time(*place as usize), h.clone()))
+            .collect(),
     }
 }
 
@@ -68,7 +77,10 @@ pub fn covered<H: Clone>(
 ) -> Column<H> {
     let mut taken = first;
     for (place, value) in later.iter().filter(|(place, _)| *place < seen.len()) {
-        let (own, others) = (seen.get(place).unwrap_or(0.0), later_seen.get(place).unwrap_or(0.0));
+        let (own, others) = (
+            seen.get(place).unwrap_or(0.0),
+            later_seen.get(place).unwrap_or(0.0),
+        );
         if taken.get(place).is_none() || others > own {
             taken.set(place, value);
         }

@@ -69,11 +69,17 @@ pub fn sets<D: Mergeable>(
     // Where the series with the present labels begin, and how many of them the present member has had.
     let (mut first, mut member_before, mut nth) = (0, usize::MAX, 0);
     for (member, series) in all {
-        let is_new = merged.get(first).is_none_or(|same| same.labels != series.labels);
+        let is_new = merged
+            .get(first)
+            .is_none_or(|same| same.labels != series.labels);
         if is_new {
             first = merged.len();
         }
-        nth = if !is_new && member == member_before { nth + 1 } else { 0 };
+        nth = if !is_new && member == member_before {
+            nth + 1
+        } else {
+            0
+        };
         member_before = member;
         if first + nth < merged.len() {
             let Series { labels, data } = merged.swap_remove(first + nth);
@@ -137,14 +143,26 @@ mod tests {
         let merged = sets(members, Options::GROUPS, &());
         let traces: Vec<&str> = merged.iter().map(|series| series.data.0.as_str()).collect();
         assert_eq!(traces, ["247", "58", "6", "1", "39"]);
-        let alone = sets(vec![member(&[("c", "1"), ("a", "2")])], Options::GROUPS, &());
+        let alone = sets(
+            vec![member(&[("c", "1"), ("a", "2")])],
+            Options::GROUPS,
+            &(),
+        );
         assert_eq!(alone[0].data.0, "1");
     }
 
     #[test]
     fn words_and_label_sets_come_once() {
-        let list = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
-        assert_eq!(words(vec![list(&["b", "a"]), list(&["c", "b"])]), ["a", "b", "c"]);
+        let list = |words: &[&str]| {
+            words
+                .iter()
+                .map(|word| (*word).to_owned())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            words(vec![list(&["b", "a"]), list(&["c", "b"])]),
+            ["a", "b", "c"]
+        );
         let set = |value: &str| -> Labels { [("x", value)].into_iter().collect() };
         let merged = label_sets(vec![vec![set("2"), set("1")], vec![set("1"), set("3")]]);
         assert_eq!(merged, [set("2"), set("1"), set("3")]);

@@ -48,9 +48,15 @@ fn buffer<H>(a: &Samples<H>, b: &Samples<H>, options: Options) -> i64 {
         return options.buffer_ms;
     }
     let times = |floats: &[(i64, f64)]| floats.iter().map(|sample| sample.0).collect::<Vec<i64>>();
-    let histogram_times = |samples: &[(i64, H)]| samples.iter().map(|sample| sample.0).collect::<Vec<i64>>();
+    let histogram_times =
+        |samples: &[(i64, H)]| samples.iter().map(|sample| sample.0).collect::<Vec<i64>>();
     half_of_usual_gap(&times(&a.floats), &times(&b.floats))
-        .or_else(|| half_of_usual_gap(&histogram_times(&a.histograms), &histogram_times(&b.histograms)))
+        .or_else(|| {
+            half_of_usual_gap(
+                &histogram_times(&a.histograms),
+                &histogram_times(&b.histograms),
+            )
+        })
         .unwrap_or(options.buffer_ms)
 }
 
@@ -79,7 +85,12 @@ fn merge_plain<S: Timed>(a: Vec<S>, b: Vec<S>, buffer: i64) -> Vec<S> {
 }
 
 /// Merges two streams; `is_better` says whether a near sample of the other stream is taken in place of the base's.
-fn merge<S: Timed>(a: Vec<S>, b: Vec<S>, buffer: i64, is_better: Option<impl Fn(&S, &S) -> bool>) -> Vec<S> {
+fn merge<S: Timed>(
+    a: Vec<S>,
+    b: Vec<S>,
+    buffer: i64,
+    is_better: Option<impl Fn(&S, &S) -> bool>,
+) -> Vec<S> {
     if a.is_empty() {
         return b;
     }
@@ -112,18 +123,31 @@ fn merge<S: Timed>(a: Vec<S>, b: Vec<S>, buffer: i64, is_better: Option<impl Fn(
             let distance = sample.time().saturating_sub(x.time());
             distance == 0 || (distance > -buffer && distance < buffer)
         };
-        while b.get(near).is_some_and(|sample| !is_near(sample) && sample.time() < x.time()) {
+        while b
+            .get(near)
+            .is_some_and(|sample| !is_near(sample) && sample.time() < x.time())
+        {
             near += 1;
         }
         let mut taken = x.clone();
-        if let Some(sample) = b.get(near).filter(|sample| is_near(sample) && is_better(x, sample)) {
+        if let Some(sample) = b
+            .get(near)
+            .filter(|sample| is_near(sample) && is_better(x, sample))
+        {
             // The other's value at the base's time.
             taken = sample.at(x.time());
         }
         merged.push(taken);
     }
-    let after = merged.last().map_or(i64::MIN, |last| last.time().saturating_add(buffer));
-    merged.extend(b.iter().skip(cursor).filter(|sample| sample.time() > after).cloned());
+    let after = merged
+        .last()
+        .map_or(i64::MIN, |last| last.time().saturating_add(buffer));
+    merged.extend(
+        b.iter()
+            .skip(cursor)
+            .filter(|sample| sample.time() > after)
+            .cloned(),
+    );
     // What came out of order in the base still is.
     merged.sort_by_key(Timed::time);
     merged

@@ -107,7 +107,9 @@ impl Facts {
                 NodeKind::Subquery(subquery) => fact.add_shift(&subquery.shift),
                 NodeKind::Aggregate(_) => fact.aggregations += 1,
                 NodeKind::Matrix(matrix) => {
-                    if let Some((_, selector)) = facts.0.iter_mut().find(|(id, _)| *id == matrix.selector) {
+                    if let Some((_, selector)) =
+                        facts.0.iter_mut().find(|(id, _)| *id == matrix.selector)
+                    {
                         selector.range_ms = millis(&matrix.range).unwrap_or(0);
                     }
                 }

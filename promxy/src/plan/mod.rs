@@ -278,21 +278,35 @@ impl Planner<'_> {
         }
         let strips = facts.first_at.is_none() && !facts.looks_at_time;
         let asked = Asked {
-            grid: if strips { grid.shifted(offset_ms) } else { grid },
+            grid: if strips {
+                grid.shifted(offset_ms)
+            } else {
+                grid
+            },
             offset_ms: if strips { offset_ms } else { 0 },
             strips,
         };
         match kind {
             NodeKind::Vector(_) => self.data(id, &asked),
             NodeKind::Call(call) => {
-                const HERE: [&str; 6] = ["absent", "absent_over_time", "label_replace", "label_join", "info", "scalar"];
+                const HERE: [&str; 6] = [
+                    "absent",
+                    "absent_over_time",
+                    "label_replace",
+                    "label_join",
+                    "info",
+                    "scalar",
+                ];
                 if facts.aggregations > 0 || HERE.contains(&call.function.name) {
                     return false;
                 }
                 match facts.first_at {
                     Some(at) if !grid.is_instant() && !facts.looks_at_time => {
                         let text = self.text(id, asked.strips, None);
-                        let fetch = self.fetch(Fetch::Query { text, grid: Grid::instant(at) });
+                        let fetch = self.fetch(Fetch::Query {
+                            text,
+                            grid: Grid::instant(at),
+                        });
                         self.replacements.push((id, Replacement::Fixed { fetch }));
                         true
                     }
@@ -301,8 +315,12 @@ impl Planner<'_> {
                     _ => self.data(id, &asked),
                 }
             }
-            NodeKind::Binary(binary) => self.is_selector_with_literal(binary) && self.data(id, &asked),
-            NodeKind::Aggregate(aggregate) if facts.aggregations == 1 => self.aggregate(id, aggregate, &asked),
+            NodeKind::Binary(binary) => {
+                self.is_selector_with_literal(binary) && self.data(id, &asked)
+            }
+            NodeKind::Aggregate(aggregate) if facts.aggregations == 1 => {
+                self.aggregate(id, aggregate, &asked)
+            }
             _ => false,
         }
     }
@@ -349,15 +367,22 @@ impl Planner<'_> {
 
     /// Whether a binary expression is a selector and a literal.
     fn is_selector_with_literal(&self, binary: &Binary) -> bool {
-        let is_literal = |id: NodeId| matches!(self.expr[id].kind, NodeKind::Number(_) | NodeKind::String(_));
+        let is_literal = |id: NodeId| {
+            matches!(
+                self.expr[id].kind,
+                NodeKind::Number(_) | NodeKind::String(_)
+            )
+        };
         let is_selector = |id: NodeId| matches!(self.expr[id].kind, NodeKind::Vector(_));
-        is_literal(binary.lhs) && is_selector(binary.rhs) || is_selector(binary.lhs) && is_literal(binary.rhs)
+        is_literal(binary.lhs) && is_selector(binary.rhs)
+            || is_selector(binary.lhs) && is_literal(binary.rhs)
     }
 
     fn data(&mut self, id: NodeId, asked: &Asked) -> bool {
         let fetch = self.query(id, asked, None);
         let offset_ms = asked.offset_ms;
-        self.replacements.push((id, Replacement::Data { fetch, offset_ms }));
+        self.replacements
+            .push((id, Replacement::Data { fetch, offset_ms }));
         true
     }
 
@@ -385,7 +410,8 @@ impl Planner<'_> {
             start: first.saturating_sub(range_ms).saturating_add(1),
             end: last,
         });
-        self.replacements.push((visit.id, Replacement::Samples { fetch }));
+        self.replacements
+            .push((visit.id, Replacement::Samples { fetch }));
     }
 
     fn fetch(&mut self, fetch: Fetch) -> FetchId {
@@ -425,7 +451,11 @@ impl Planner<'_> {
             return visit.grid;
         };
         let (first, last) = times(&subquery.shift, visit.grid);
-        let step = subquery.step.as_ref().and_then(millis).filter(|step| *step > 0);
+        let step = subquery
+            .step
+            .as_ref()
+            .and_then(millis)
+            .filter(|step| *step > 0);
         let step = step.unwrap_or(self.settings.default_step_ms).max(1);
         let from = first.saturating_sub(millis(&subquery.range).unwrap_or(0));
         // The first whole step after the start, which itself does not belong to the range.

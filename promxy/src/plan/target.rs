@@ -1,6 +1,8 @@
 //! A request's text as one target gets it.
 
-use promql::parser::{Expr, Grouping, Matcher, NodeId, NodeKind, ParserOptions, parse, parse_selector};
+use promql::parser::{
+    Expr, Grouping, Matcher, NodeId, NodeKind, ParserOptions, parse, parse_selector,
+};
 
 use crate::labels::{
     Labels, added,
@@ -57,17 +59,21 @@ fn rewrite(expr: &mut Expr, id: NodeId, rules: TargetRules<'_>) -> Option<()> {
         NodeKind::Vector(selector) => {
             selector.matchers = rules.selector(&selector.matchers)?;
             let name = &selector.name;
-            let says_name = |matcher: &Matcher| matcher.name == "__name__" && matcher.value == name.as_str();
+            let says_name =
+                |matcher: &Matcher| matcher.name == "__name__" && matcher.value == name.as_str();
             if !name.is_empty() && !selector.matchers.iter().any(says_name) {
                 selector.name.clear();
             }
         }
         NodeKind::Aggregate(aggregate) => {
-            let names = |names: &[String], is_by| metric_relabel::names_backward(rules.metrics_relabel, names, is_by);
+            let names = |names: &[String], is_by| {
+                metric_relabel::names_backward(rules.metrics_relabel, names, is_by)
+            };
             match &mut aggregate.grouping {
                 Some(Grouping::Only(labels)) => {
                     let rewritten = names(labels, true);
-                    aggregate.grouping = (!rewritten.is_empty()).then_some(Grouping::Only(rewritten));
+                    aggregate.grouping =
+                        (!rewritten.is_empty()).then_some(Grouping::Only(rewritten));
                 }
                 Some(Grouping::AllBut(labels)) => *labels = names(labels, false),
                 None => {}
@@ -83,6 +89,10 @@ pub fn raw_for_target(selector: &str, rules: TargetRules<'_>) -> Option<String> 
     let Ok(matchers) = parse_selector(selector, &ParserOptions::v3_5()) else {
         return Some(selector.to_owned());
     };
-    let texts: Vec<String> = rules.selector(&matchers)?.iter().map(ToString::to_string).collect();
+    let texts: Vec<String> = rules
+        .selector(&matchers)?
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     Some(format!("{{{}}}", texts.join(",")))
 }

@@ -46,7 +46,10 @@ impl<H> Column<H> {
     pub fn set_histogram(&mut self, place: usize, histogram: H) {
         self.values[place] = 0.0;
         self.present[place / WORD] &= !(1 << (place % WORD));
-        match self.histograms.binary_search_by_key(&(place as u32), |entry| entry.0) {
+        match self
+            .histograms
+            .binary_search_by_key(&(place as u32), |entry| entry.0)
+        {
             Ok(at) => self.histograms[at].1 = histogram,
             Err(at) => self.histograms.insert(at, (place as u32, histogram)),
         }
@@ -56,7 +59,10 @@ impl<H> Column<H> {
         if self.histograms.is_empty() {
             return;
         }
-        if let Ok(at) = self.histograms.binary_search_by_key(&(place as u32), |entry| entry.0) {
+        if let Ok(at) = self
+            .histograms
+            .binary_search_by_key(&(place as u32), |entry| entry.0)
+        {
             self.histograms.remove(at);
         }
     }
@@ -74,7 +80,10 @@ impl<H> Column<H> {
 
     /// Returns how many numbers are there.
     pub fn count(&self) -> usize {
-        self.present.iter().map(|word| word.count_ones() as usize).sum()
+        self.present
+            .iter()
+            .map(|word| word.count_ones() as usize)
+            .sum()
     }
 
     /// Whether a number is at every place.
@@ -94,15 +103,18 @@ impl<H> Column<H> {
 
     /// Returns places and numbers, where there is one.
     pub fn iter(&self) -> impl Iterator<Item = (usize, f64)> {
-        self.present.iter().enumerate().flat_map(move |(number, word)| {
-            let mut left = *word;
-            std::iter::from_fn(move || {
-                let bit = (left != 0).then(|| left.trailing_zeros() as usize)?;
-                left &= left - 1;
-                let place = number * WORD + bit;
-                Some((place, self.values[place]))
+        self.present
+            .iter()
+            .enumerate()
+            .flat_map(move |(number, word)| {
+                let mut left = *word;
+                std::iter::from_fn(move || {
+                    let bit = (left != 0).then(|| left.trailing_zeros() as usize)?;
+                    left &= left - 1;
+                    let place = number * WORD + bit;
+                    Some((place, self.values[place]))
+                })
             })
-        })
     }
 
     /// Takes from another column of the same length the numbers at places that have neither number nor histogram here.
@@ -137,11 +149,18 @@ mod tests {
         column.set_histogram(64, "h");
         column.set_histogram(5, "g");
         column.set(5, 4.0);
-        let numbers: Vec<(usize, String)> = column.iter().map(|(place, v)| (place, v.to_string())).collect();
-        let expected = [(3, "1"), (5, "4"), (129, "NaN")].map(|(place, text)| (place, text.to_owned()));
+        let numbers: Vec<(usize, String)> = column
+            .iter()
+            .map(|(place, v)| (place, v.to_string()))
+            .collect();
+        let expected =
+            [(3, "1"), (5, "4"), (129, "NaN")].map(|(place, text)| (place, text.to_owned()));
         assert_eq!(numbers, expected);
         assert_eq!(column.histograms(), [(64, "h")]);
-        assert_eq!((column.count(), column.get(4), column.get(500)), (3, None, None));
+        assert_eq!(
+            (column.count(), column.get(4), column.get(500)),
+            (3, None, None)
+        );
     }
 
     #[test]

@@ -71,7 +71,9 @@ pub fn assemble_all<'a>(
     group: &ServerGroup,
     discovered: impl IntoIterator<Item = (&'a Labels, &'a Labels)>,
 ) -> Result<Vec<Target>, TargetError> {
-    let targets = discovered.into_iter().map(|(target, entry)| assemble(group, target, entry));
+    let targets = discovered
+        .into_iter()
+        .map(|(target, entry)| assemble(group, target, entry));
     targets.filter_map(Result::transpose).collect()
 }
 
@@ -79,7 +81,9 @@ pub fn assemble_all<'a>(
 fn escape_host(host: &str) -> String {
     let mut escaped = String::with_capacity(host.len());
     for byte in host.bytes() {
-        let is_allowed = byte.is_ascii_alphanumeric() || b"-_.~!$&'()*+,;=:[]<>\"".contains(&byte) || byte >= 0x80;
+        let is_allowed = byte.is_ascii_alphanumeric()
+            || b"-_.~!$&'()*+,;=:[]<>\"".contains(&byte)
+            || byte >= 0x80;
         if is_allowed && byte < 0x80 {
             escaped.push(char::from(byte));
         } else {
@@ -95,28 +99,52 @@ mod tests {
 
     fn group(keys: &str) -> ServerGroup {
         let text = format!("promxy:\n  server_groups:\n  - name: x\n{keys}");
-        crate::config::parse(&text).unwrap().config.server_groups.remove(0)
+        crate::config::parse(&text)
+            .unwrap()
+            .config
+            .server_groups
+            .remove(0)
     }
 
-    fn target(keys: &str, discovered: &[(&str, &str)], entry: &[(&str, &str)]) -> Result<Option<Target>, TargetError> {
-        assemble(&group(keys), &Labels::from_pairs(discovered), &Labels::from_pairs(entry))
+    fn target(
+        keys: &str,
+        discovered: &[(&str, &str)],
+        entry: &[(&str, &str)],
+    ) -> Result<Option<Target>, TargetError> {
+        assemble(
+            &group(keys),
+            &Labels::from_pairs(discovered),
+            &Labels::from_pairs(entry),
+        )
     }
 
     #[test]
     fn labels_come_from_the_target_its_list_and_the_group() {
         let keys = "    labels: {x: sg}\n";
         let discovered = [(ADDRESS, "127.0.0.1:9"), ("__meta_x", "y"), ("env", "own")];
-        let entry = [("x", "static"), ("y", "static"), ("env", "list"), (PATH_PREFIX, "/sl")];
+        let entry = [
+            ("x", "static"),
+            ("y", "static"),
+            ("env", "list"),
+            (PATH_PREFIX, "/sl"),
+        ];
         let target = target(keys, &discovered, &entry).unwrap().unwrap();
-        assert_eq!(target.labels.to_string(), r#"{env="own", x="sg", y="static"}"#);
-        assert_eq!((target.url.as_str(), target.host.as_str()), ("http://127.0.0.1:9", "127.0.0.1:9"));
+        assert_eq!(
+            target.labels.to_string(),
+            r#"{env="own", x="sg", y="static"}"#
+        );
+        assert_eq!(
+            (target.url.as_str(), target.host.as_str()),
+            ("http://127.0.0.1:9", "127.0.0.1:9")
+        );
     }
 
     #[test]
     fn relabelling_says_where_a_target_is() {
         let keys = "    path_prefix: /p/\n    scheme: https\n    relabel_configs:\n    - {source_labels: [keep], regex: 'no', action: drop}\n    - {source_labels: [p], regex: '(.+)', target_label: __path_prefix__}\n    - {source_labels: [__address__], target_label: tgt}\n";
         let f = |labels: &[(&str, &str)], expected: Option<&str>| {
-            let labels: Vec<(&str, &str)> = labels.iter().copied().chain([(ADDRESS, "h:1")]).collect();
+            let labels: Vec<(&str, &str)> =
+                labels.iter().copied().chain([(ADDRESS, "h:1")]).collect();
             let url = target(keys, &labels, &[]).unwrap().map(|target| target.url);
             assert_eq!(url.as_deref(), expected);
         };
@@ -128,8 +156,13 @@ mod tests {
     #[test]
     fn targets_that_cannot_be_asked_are_refused_in_the_originals_words() {
         let error = target("", &[], &[]).unwrap_err().to_string();
-        assert_eq!(error, r#"discovery target is missing address label: {__scheme__="http"}"#);
-        let error = target("", &[(ADDRESS, "http://127.0.0.1:25001/")], &[]).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            r#"discovery target is missing address label: {__scheme__="http"}"#
+        );
+        let error = target("", &[(ADDRESS, "http://127.0.0.1:25001/")], &[])
+            .unwrap_err()
+            .to_string();
         assert_eq!(
             error,
             r#"parse "http://http:%2F%2F127.0.0.1:25001%2F": invalid port ":25001%2F" after host"#

@@ -133,15 +133,23 @@ impl Window {
     pub fn query(&self, expr: &Expr, grid: Grid) -> Option<Grid> {
         let looks = looks(expr, grid);
         if looks.is_empty() {
-            return self.overlaps(grid.start, grid.end).then(|| self.cut(grid)).flatten();
+            return self
+                .overlaps(grid.start, grid.end)
+                .then(|| self.cut(grid))
+                .flatten();
         }
         let is_inside = looks.iter().any(|look| self.overlaps(look.start, look.end));
         let is_fixed = looks.iter().any(|look| look.is_fixed);
-        let offset = looks.iter().find(|look| !look.is_fixed).map_or(0, |look| grid.start - look.start);
+        let offset = looks
+            .iter()
+            .find(|look| !look.is_fixed)
+            .map_or(0, |look| grid.start - look.start);
         match (is_inside, is_fixed) {
             (false, _) => None,
             (true, true) => Some(grid),
-            (true, false) => self.cut(grid.shifted(offset)).map(|grid| grid.shifted(-offset)),
+            (true, false) => self
+                .cut(grid.shifted(offset))
+                .map(|grid| grid.shifted(-offset)),
         }
     }
 
@@ -155,7 +163,10 @@ impl Window {
             return Some((start, end));
         }
         let (first, last) = (first.max(self.start), last.min(self.end));
-        Some(((first != i64::MIN).then_some(first), (last != i64::MAX).then_some(last)))
+        Some((
+            (first != i64::MIN).then_some(first),
+            (last != i64::MAX).then_some(last),
+        ))
     }
 
     fn overlaps(&self, start: i64, end: i64) -> bool {
@@ -205,7 +216,11 @@ fn looks(expr: &Expr, grid: Grid) -> Vec<Look> {
             NodeKind::Subquery(subquery) => shifted(&subquery.shift, grid, is_fixed),
             _ => (grid, is_fixed),
         };
-        stack.extend((0..).map_while(|n| kind.child(n)).map(|child| (child, grid, is_fixed)));
+        stack.extend(
+            (0..)
+                .map_while(|n| kind.child(n))
+                .map(|child| (child, grid, is_fixed)),
+        );
     }
     looks
 }
@@ -268,38 +283,94 @@ mod tests {
         let open = window(None, true);
         let instant = |seconds: i64| Grid::instant(seconds * 1000);
         f(whole, "x", instant(1_700_000_300), None);
-        f(whole, "x", instant(1_700_000_400), Some(instant(1_700_000_400)));
+        f(
+            whole,
+            "x",
+            instant(1_700_000_400),
+            Some(instant(1_700_000_400)),
+        );
         f(whole, "x", instant(1_700_000_701), None);
-        f(open, "x", instant(1_700_000_701), Some(instant(1_700_000_701)));
+        f(
+            open,
+            "x",
+            instant(1_700_000_701),
+            Some(instant(1_700_000_701)),
+        );
         let asked = grid(1_699_999_810, 1_700_001_010, 60);
         f(whole, "x", asked, Some(asked));
-        f(cut, "x", asked, Some(grid(1_700_000_410, 1_700_000_700, 60)));
-        f(open, "x", asked, Some(grid(1_700_000_410, 1_700_001_010, 60)));
+        f(
+            cut,
+            "x",
+            asked,
+            Some(grid(1_700_000_410, 1_700_000_700, 60)),
+        );
+        f(
+            open,
+            "x",
+            asked,
+            Some(grid(1_700_000_410, 1_700_001_010, 60)),
+        );
         f(cut, "x", grid(1_700_000_800, 1_700_001_000, 60), None);
         // No time of the grid is in the window.
         f(cut, "x", grid(1_700_000_390, 1_700_001_390, 1000), None);
         // The offset counts, whether it is in the text or not.
-        f(whole, "x offset 5m", instant(1_700_000_900), Some(instant(1_700_000_900)));
-        f(cut, "x offset 60s", grid(1_700_000_400, 1_700_001_000, 60), Some(grid(1_700_000_460, 1_700_000_760, 60)));
+        f(
+            whole,
+            "x offset 5m",
+            instant(1_700_000_900),
+            Some(instant(1_700_000_900)),
+        );
+        f(
+            cut,
+            "x offset 60s",
+            grid(1_700_000_400, 1_700_001_000, 60),
+            Some(grid(1_700_000_460, 1_700_000_760, 60)),
+        );
         // D27: the time that @ names counts, not that of evaluation.
-        f(whole, "x @ 1700000500", instant(1_700_001_500), Some(instant(1_700_001_500)));
-        f(whole, "x @ 1700000500 offset 10m", instant(1_700_000_500), None);
-        f(cut, "1", asked, Some(grid(1_700_000_410, 1_700_000_700, 60)));
+        f(
+            whole,
+            "x @ 1700000500",
+            instant(1_700_001_500),
+            Some(instant(1_700_001_500)),
+        );
+        f(
+            whole,
+            "x @ 1700000500 offset 10m",
+            instant(1_700_000_500),
+            None,
+        );
+        f(
+            cut,
+            "1",
+            asked,
+            Some(grid(1_700_000_410, 1_700_000_700, 60)),
+        );
     }
 
     #[test]
     fn other_requests_are_cut_at_both_ends() {
         let f = |window: Window, asked: (i64, i64), expected: Option<(i64, i64)>| {
             let left = window.span(Some(asked.0), Some(asked.1));
-            assert_eq!(left, expected.map(|(start, end)| (Some(start), Some(end))), "{asked:?}");
+            assert_eq!(
+                left,
+                expected.map(|(start, end)| (Some(start), Some(end))),
+                "{asked:?}"
+            );
         };
         let cut = window(Some(END), true);
         f(cut, (START - 1000, END + 1000), Some((START, END)));
         // D26: an end inside of the window stays.
         f(cut, (START + 1, END - 1), Some((START + 1, END - 1)));
         f(cut, (END + 1, END + 2), None);
-        f(window(Some(END), false), (START - 1, END + 1), Some((START - 1, END + 1)));
-        assert_eq!(window(None, true).span(None, None), Some((Some(START), None)));
+        f(
+            window(Some(END), false),
+            (START - 1, END + 1),
+            Some((START - 1, END + 1)),
+        );
+        assert_eq!(
+            window(None, true).span(None, None),
+            Some((Some(START), None))
+        );
     }
 
     #[test]
@@ -309,7 +380,10 @@ mod tests {
             end_ms: None,
             truncate: true,
         };
-        assert_eq!(range.window(10_000_000).span(Some(0), None), Some((Some(6_400_000), None)));
+        assert_eq!(
+            range.window(10_000_000).span(Some(0), None),
+            Some((Some(6_400_000), None))
+        );
     }
 
     #[test]

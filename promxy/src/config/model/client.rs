@@ -138,28 +138,41 @@ pub struct Proxy {
 
 impl HttpClient {
     pub(in crate::config) fn new(client: &Section) -> Self {
-        let bearer = credential(client, "bearer_token", "bearer_token_file").map(|token| Authorization {
-            scheme: "Bearer".to_owned(),
-            credential: Some(token),
-        });
-        let dial_timeout = client.schema.fields().any(|field| field.key == "dial_timeout");
+        let bearer =
+            credential(client, "bearer_token", "bearer_token_file").map(|token| Authorization {
+                scheme: "Bearer".to_owned(),
+                credential: Some(token),
+            });
+        let dial_timeout = client
+            .schema
+            .fields()
+            .any(|field| field.key == "dial_timeout");
         let sigv4 = client.schema.fields().any(|field| field.key == "sigv4");
         Self {
-            dial_timeout: dial_timeout.then(|| positive(client.nanos("dial_timeout"))).flatten(),
+            dial_timeout: dial_timeout
+                .then(|| positive(client.nanos("dial_timeout")))
+                .flatten(),
             basic_auth: client.section("basic_auth").map(|basic| BasicAuth {
                 username: credential(basic, "username", "username_file")
                     .unwrap_or_else(|| Credential::Inline(Secret::new(""))),
                 password: credential(basic, "password", "password_file"),
             }),
-            authorization: client.section("authorization").map_or(bearer, |authorization| {
-                Some(Authorization {
-                    scheme: word(authorization, "type").unwrap_or_else(|| "Bearer".to_owned()),
-                    credential: credential(authorization, "credentials", "credentials_file"),
-                })
-            }),
+            authorization: client
+                .section("authorization")
+                .map_or(bearer, |authorization| {
+                    Some(Authorization {
+                        scheme: word(authorization, "type").unwrap_or_else(|| "Bearer".to_owned()),
+                        credential: credential(authorization, "credentials", "credentials_file"),
+                    })
+                }),
             oauth2: client.section("oauth2").map(OAuth2::new),
-            sigv4: sigv4.then(|| client.section("sigv4").map(SigV4::new)).flatten(),
-            tls: client.section("tls_config").map(Tls::new).unwrap_or_default(),
+            sigv4: sigv4
+                .then(|| client.section("sigv4").map(SigV4::new))
+                .flatten(),
+            tls: client
+                .section("tls_config")
+                .map(Tls::new)
+                .unwrap_or_default(),
             follow_redirects: client.flag("follow_redirects"),
             enable_http2: client.flag("enable_http2"),
             proxy: Proxy::new(client),
@@ -176,8 +189,13 @@ impl OAuth2 {
             client_secret: credential(oauth2, "client_secret", "client_secret_file"),
             scopes: oauth2.words("scopes").map(str::to_owned).collect(),
             token_url: oauth2.text("token_url").to_owned(),
-            endpoint_params: params.map(|(name, value)| (name, Secret::new(value))).collect(),
-            tls: oauth2.section("tls_config").map(Tls::new).unwrap_or_default(),
+            endpoint_params: params
+                .map(|(name, value)| (name, Secret::new(value)))
+                .collect(),
+            tls: oauth2
+                .section("tls_config")
+                .map(Tls::new)
+                .unwrap_or_default(),
             proxy: Proxy::new(oauth2),
         }
     }
@@ -224,7 +242,9 @@ impl Proxy {
             url: word(client, "proxy_url").map(Secret::new),
             no_proxy: word(client, "no_proxy"),
             from_environment: client.flag("proxy_from_environment"),
-            connect_headers: headers.map(|(name, item)| (name.clone(), words(item))).collect(),
+            connect_headers: headers
+                .map(|(name, item)| (name.clone(), words(item)))
+                .collect(),
         }
     }
 }
@@ -240,7 +260,8 @@ fn header((name, item): &(String, Item)) -> (String, Vec<Credential>) {
     };
     let inline = header.words("values").chain(header.words("secrets"));
     let inline = inline.map(|value| Credential::Inline(Secret::new(value)));
-    let files = header.words("files").map(|path| Credential::File(path.to_owned()));
+    let files = header
+        .words("files")
+        .map(|path| Credential::File(path.to_owned()));
     (name.clone(), inline.chain(files).collect())
 }
-

@@ -4,11 +4,7 @@ use std::time::Duration;
 
 use shared::config::secret::Secret;
 
-use super::{
-    BasicAuth, Credential, HttpClient,
-    client::credential,
-    positive, word,
-};
+use super::{BasicAuth, Credential, HttpClient, client::credential, positive, word};
 use crate::{config::schema::Section, labels::Labels};
 
 /// A source of targets.
@@ -172,15 +168,19 @@ pub struct Marathon {
 /// Lists the sources of a section that holds some.
 pub(super) fn discovery(section: &Section) -> Vec<Discovery> {
     let mut all = Vec::new();
-    let refresh = |kind: &Section| positive(kind.nanos("refresh_interval")).unwrap_or(Duration::from_secs(30));
-    let owned = |kind: &Section, key: &str| -> Vec<String> { kind.words(key).map(str::to_owned).collect() };
+    let refresh = |kind: &Section| {
+        positive(kind.nanos("refresh_interval")).unwrap_or(Duration::from_secs(30))
+    };
+    let owned =
+        |kind: &Section, key: &str| -> Vec<String> { kind.words(key).map(str::to_owned).collect() };
     all.extend(section.sections("consul_sd_configs").map(|kind| {
         let text = |key: &str| kind.text(key).to_owned();
         let mut client = HttpClient::new(kind);
         if let Some(username) = word(kind, "username") {
             client.basic_auth = Some(BasicAuth {
                 username: Credential::Inline(Secret::new(username)),
-                password: word(kind, "password").map(|password| Credential::Inline(Secret::new(password))),
+                password: word(kind, "password")
+                    .map(|password| Credential::Inline(Secret::new(password))),
             });
         }
         Discovery::Consul(Box::new(Consul {
@@ -230,16 +230,21 @@ pub(super) fn discovery(section: &Section) -> Vec<Discovery> {
     }));
     all.extend(section.sections("kubernetes_sd_configs").map(|kind| {
         let part = |key: &str, field: &str| kind.section(key).is_some_and(|part| part.flag(field));
-        let selectors = kind.sections("selectors").map(|selector| KubernetesSelector {
-            role: selector.text("role").to_owned(),
-            label: selector.text("label").to_owned(),
-            field: selector.text("field").to_owned(),
-        });
+        let selectors = kind
+            .sections("selectors")
+            .map(|selector| KubernetesSelector {
+                role: selector.text("role").to_owned(),
+                label: selector.text("label").to_owned(),
+                field: selector.text("field").to_owned(),
+            });
         Discovery::Kubernetes(Box::new(Kubernetes {
             role: kind.text("role").to_owned(),
             api_server: word(kind, "api_server"),
             kubeconfig_file: word(kind, "kubeconfig_file"),
-            namespaces: kind.section("namespaces").map(|part| owned(part, "names")).unwrap_or_default(),
+            namespaces: kind
+                .section("namespaces")
+                .map(|part| owned(part, "names"))
+                .unwrap_or_default(),
             own_namespace: part("namespaces", "own_namespace"),
             selectors: selectors.collect(),
             attach_node: part("attach_metadata", "node"),

@@ -23,8 +23,8 @@ pub use client::{
     Authorization, BasicAuth, ClientIdentity, Credential, HttpClient, OAuth2, Proxy, SigV4, Tls,
 };
 pub use discovery::{
-    Consul, Discovery, Dns, DnsRecord, FileDiscovery, HttpDiscovery, Kubernetes, KubernetesSelector, Marathon,
-    TargetGroup,
+    Consul, Discovery, Dns, DnsRecord, FileDiscovery, HttpDiscovery, Kubernetes,
+    KubernetesSelector, Marathon, TargetGroup,
 };
 
 /// Whether groups may hold the same series.
@@ -146,12 +146,19 @@ impl ServerGroup {
         let text = |key: &str| group.text(key).to_owned();
         let secrets = |key: &str| {
             let pairs = group.pairs(key).into_iter();
-            pairs.map(|(name, value)| (name, Secret::new(value))).collect()
+            pairs
+                .map(|(name, value)| (name, Secret::new(value)))
+                .collect()
         };
         let histogram = group.section("native_histogram");
-        let rules: Result<Vec<Rule>, String> = group.sections("relabel_configs").map(relabel_rule).collect();
-        let metric_rules: Result<Vec<MetricRule>, String> =
-            group.sections("metrics_relabel_configs").map(metric_rule).collect();
+        let rules: Result<Vec<Rule>, String> = group
+            .sections("relabel_configs")
+            .map(relabel_rule)
+            .collect();
+        let metric_rules: Result<Vec<MetricRule>, String> = group
+            .sections("metrics_relabel_configs")
+            .map(metric_rule)
+            .collect();
         Ok(Self {
             name: text("name"),
             labels: group.pairs("labels").into_iter().collect(),
@@ -169,7 +176,8 @@ impl ServerGroup {
             timeout: positive(group.nanos("timeout")),
             pool: Pool {
                 max_idle: usize::try_from(group.int("max_idle_conns")).unwrap_or(0),
-                max_idle_per_host: usize::try_from(group.int("max_idle_conns_per_host")).unwrap_or(0),
+                max_idle_per_host: usize::try_from(group.int("max_idle_conns_per_host"))
+                    .unwrap_or(0),
                 idle_timeout: positive(group.nanos("idle_conn_timeout")).unwrap_or(Duration::MAX),
             },
             on_error: match (group.flag("ignore_error"), group.flag("downgrade_error")) {
@@ -185,7 +193,10 @@ impl ServerGroup {
             metadata_refresh: histogram.and_then(|h| positive(h.nanos("metadata_refresh"))),
             allow_lossy_histograms: histogram.is_some_and(|h| h.flag("allow_lossy")),
             align_query_range_with_step: group.flag("align_query_range_with_step"),
-            http_client: group.section("http_client").map(HttpClient::new).unwrap_or_default(),
+            http_client: group
+                .section("http_client")
+                .map(HttpClient::new)
+                .unwrap_or_default(),
             discovery: discovery::discovery(group),
         })
     }
@@ -193,7 +204,10 @@ impl ServerGroup {
 
 /// Returns a time limit; what is not positive is none.
 fn positive(nanos: i64) -> Option<Duration> {
-    u64::try_from(nanos).ok().filter(|nanos| *nanos > 0).map(Duration::from_nanos)
+    u64::try_from(nanos)
+        .ok()
+        .filter(|nanos| *nanos > 0)
+        .map(Duration::from_nanos)
 }
 
 fn time_ranges(group: &Section) -> Vec<TimeRange> {
@@ -223,7 +237,9 @@ fn label_filter(filter: &Section) -> LabelFilterKeys {
             _ => Vec::new(),
         };
         let entries = filter.map(key).iter();
-        entries.map(|(label, item)| (label.clone(), words(item))).collect()
+        entries
+            .map(|(label, item)| (label.clone(), words(item)))
+            .collect()
     };
     LabelFilterKeys {
         dynamic_labels: filter.words("dynamic_labels").map(str::to_owned).collect(),

@@ -42,7 +42,9 @@ fn push(texts: &mut Vec<String>, mut text: String) {
         let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
         numbers.is_some_and(|(line, column)| is_number(line) && is_number(column))
     };
-    let place = text.rsplit_once(" (").filter(|(_, end)| end.strip_suffix(')').is_some_and(is_place));
+    let place = text
+        .rsplit_once(" (")
+        .filter(|(_, end)| end.strip_suffix(')').is_some_and(is_place));
     if let Some(length) = place.map(|(rest, _)| rest.len()) {
         text.truncate(length);
     }
@@ -58,7 +60,12 @@ mod tests {
     #[test]
     fn texts_come_once_without_their_place() {
         let mut annotations = Annotations::default();
-        let texts = ["PromQL warning: a (1:5)", "PromQL info: b (2:17)", "c (x:1)", "PromQL warning: a (9:9)"];
+        let texts = [
+            "PromQL warning: a (1:5)",
+            "PromQL info: b (2:17)",
+            "c (x:1)",
+            "PromQL warning: a (9:9)",
+        ];
         annotations.add_warnings(texts.map(str::to_owned));
         assert_eq!(annotations.warnings, ["PromQL warning: a", "c (x:1)"]);
         assert_eq!(annotations.infos, ["PromQL info: b"]);

@@ -184,10 +184,17 @@ struct Envelope<T> {
     infos: Option<Vec<String>>,
 }
 
-fn list<T: DeserializeOwned>(status: u16, body: &[u8]) -> Result<(Vec<T>, Annotations), DecodeError> {
+fn list<T: DeserializeOwned>(
+    status: u16,
+    body: &[u8],
+) -> Result<(Vec<T>, Annotations), DecodeError> {
     check_status(status, body)?;
     let envelope: Envelope<Vec<T>> = serde_json::from_slice(body).map_err(bad)?;
-    check_envelope(envelope.status.as_deref(), &envelope.error_type, &envelope.error)?;
+    check_envelope(
+        envelope.status.as_deref(),
+        &envelope.error_type,
+        &envelope.error,
+    )?;
     let mut annotations = Annotations::default();
     annotations.add_warnings(envelope.warnings.unwrap_or_default());
     annotations.add_infos(envelope.infos.unwrap_or_default());
@@ -240,7 +247,10 @@ fn reader(body: &[u8]) -> serde_json::Deserializer<serde_json::de::SliceRead<'_>
 }
 
 /// Reads one JSON object with a visitor and makes sure that nothing follows.
-fn read_object<'de, V: Visitor<'de>>(body: &'de [u8], visitor: V) -> Result<V::Value, serde_json::Error> {
+fn read_object<'de, V: Visitor<'de>>(
+    body: &'de [u8],
+    visitor: V,
+) -> Result<V::Value, serde_json::Error> {
     let mut reader = reader(body);
     let value = reader.deserialize_map(visitor)?;
     reader.end()?;

@@ -123,7 +123,11 @@ pub(super) fn read<S: Sink>(
         Err(_) if state.left == 0 => return Err(DecodeError::TooManySamples(most_samples)),
         Err(error) => return Err(bad(error)),
     };
-    check_envelope(envelope.status.as_deref(), &envelope.error_type, &envelope.error)?;
+    check_envelope(
+        envelope.status.as_deref(),
+        &envelope.error_type,
+        &envelope.error,
+    )?;
     let result_type = state.result_type;
     let result_type = result_type.ok_or_else(|| DecodeError::Bad("no result type".to_owned()))?;
     if !state.is_read {
@@ -214,9 +218,15 @@ impl<'de, S: Sink> Visitor<'de> for EnvelopeVisitor<'_, 'de, S> {
                 "status" => said.status = map.next_value()?,
                 "errorType" => said.error_type = map.next_value()?,
                 "error" => said.error = map.next_value()?,
-                "warnings" => said.annotations.add_warnings(map.next_value::<Option<Vec<String>>>()?.unwrap_or_default()),
-                "infos" => said.annotations.add_infos(map.next_value::<Option<Vec<String>>>()?.unwrap_or_default()),
-                "data" => map.next_value_seed(Data { state: &mut *self.state })?,
+                "warnings" => said
+                    .annotations
+                    .add_warnings(map.next_value::<Option<Vec<String>>>()?.unwrap_or_default()),
+                "infos" => said
+                    .annotations
+                    .add_infos(map.next_value::<Option<Vec<String>>>()?.unwrap_or_default()),
+                "data" => map.next_value_seed(Data {
+                    state: &mut *self.state,
+                })?,
                 _ => {
                     map.next_value::<IgnoredAny>()?;
                 }
@@ -325,7 +335,12 @@ impl<'de, S: Sink> Visitor<'de> for Listed<'_, 'de, S> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
-        while list.next_element_seed(OneSeries { state: &mut *self.state })?.is_some() {}
+        while list
+            .next_element_seed(OneSeries {
+                state: &mut *self.state,
+            })?
+            .is_some()
+        {}
         Ok(())
     }
 }
@@ -349,7 +364,9 @@ impl<'de, S: Sink> Visitor<'de> for OneSeries<'_, 'de, S> {
         state.labels.clear();
         while let Some(key) = map.next_key_seed(Word)? {
             match key.as_ref() {
-                "metric" => map.next_value_seed(Metric { labels: &mut state.labels })?,
+                "metric" => map.next_value_seed(Metric {
+                    labels: &mut state.labels,
+                })?,
                 "value" => {
                     let (time, value) = map.next_value_seed(Pair(Number))?;
                     state.count()?;
@@ -360,8 +377,14 @@ impl<'de, S: Sink> Visitor<'de> for OneSeries<'_, 'de, S> {
                     state.count()?;
                     state.sink.histogram(&mut data, time, histogram);
                 }
-                "values" => map.next_value_seed(Floats { state: &mut *state, data: &mut data })?,
-                "histograms" => map.next_value_seed(Histograms { state: &mut *state, data: &mut data })?,
+                "values" => map.next_value_seed(Floats {
+                    state: &mut *state,
+                    data: &mut data,
+                })?,
+                "histograms" => map.next_value_seed(Histograms {
+                    state: &mut *state,
+                    data: &mut data,
+                })?,
                 _ => {
                     map.next_value::<IgnoredAny>()?;
                 }
@@ -465,8 +488,12 @@ impl<'de, T: DeserializeSeed<'de>> Visitor<'de> for Pair<T> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-        let time = list.next_element_seed(Time)?.ok_or_else(|| A::Error::invalid_length(0, &"a time"))?;
-        let value = list.next_element_seed(self.0)?.ok_or_else(|| A::Error::invalid_length(1, &"a value"))?;
+        let time = list
+            .next_element_seed(Time)?
+            .ok_or_else(|| A::Error::invalid_length(0, &"a time"))?;
+        let value = list
+            .next_element_seed(self.0)?
+            .ok_or_else(|| A::Error::invalid_length(1, &"a value"))?;
         if list.next_element::<IgnoredAny>()?.is_some() {
             return Err(A::Error::invalid_length(3, &"a time and a value"));
         }
@@ -497,7 +524,9 @@ impl Visitor<'_> for Time {
     }
 
     fn visit_i64<E: Error>(self, seconds: i64) -> Result<i64, E> {
-        seconds.checked_mul(1000).ok_or_else(|| E::custom("time out of range"))
+        seconds
+            .checked_mul(1000)
+            .ok_or_else(|| E::custom("time out of range"))
     }
 
     fn visit_f64<E: Error>(self, seconds: f64) -> Result<i64, E> {
@@ -530,7 +559,8 @@ impl Visitor<'_> for Number {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<f64, E> {
-        text.parse().map_err(|_| E::invalid_value(serde::de::Unexpected::Str(text), &self))
+        text.parse()
+            .map_err(|_| E::invalid_value(serde::de::Unexpected::Str(text), &self))
     }
 }
 
@@ -558,10 +588,12 @@ impl<'de> Visitor<'de> for HistogramSeed {
                 "count" => count = Some(map.next_value_seed(Number)?),
                 "sum" => sum = Some(map.next_value_seed(Number)?),
                 "buckets" => {
-                    let written: Vec<(u8, Cow<'de, str>, Cow<'de, str>, Cow<'de, str>)> = map.next_value()?;
+                    let written: Vec<(u8, Cow<'de, str>, Cow<'de, str>, Cow<'de, str>)> =
+                        map.next_value()?;
                     let number = |text: &str| Number.visit_str::<A::Error>(text);
                     for (boundaries, lower, upper, count) in written {
-                        let (lower, upper, count) = (number(&lower)?, number(&upper)?, number(&count)?);
+                        let (lower, upper, count) =
+                            (number(&lower)?, number(&upper)?, number(&count)?);
                         if boundaries > 3 {
                             return Err(A::Error::custom("a bucket's boundaries are 0, 1, 2 or 3"));
                         }
