@@ -323,7 +323,9 @@ impl Flags {
         words: impl IntoIterator<Item = OsString>,
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, Answer> {
-        let matches = command().try_get_matches_from(words).map_err(answer)?;
+        let matches = command()
+            .try_get_matches_from(words)
+            .map_err(|error| answer(&error))?;
         if matches.get_flag("help") {
             return Err(Answer::Help(command().render_help().to_string()));
         }
@@ -652,7 +654,7 @@ fn command() -> Command {
 }
 
 /// Turns what clap says into the words of the original's flag library.
-fn answer(error: clap::Error) -> Answer {
+fn answer(error: &clap::Error) -> Answer {
     let context = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => text.clone(),
         Some(ContextValue::Strings(texts)) => texts.join(" "),

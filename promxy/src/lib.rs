@@ -23,3 +23,8 @@ pub mod plan;
 pub mod remote;
 pub mod series;
 pub mod servergroup;
+
+/// The README's example, run as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

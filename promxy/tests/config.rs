@@ -125,11 +125,13 @@ const MASKED: [(&str, &str); 8] = [
 ];
 
 fn masked(page: &str) -> String {
-    let line = |line: &str| {
-        let mask = MASKED.iter().find(|(shown, _)| *shown == line);
-        format!("{}\n", mask.map_or(line, |(_, mask)| mask))
+    let mask = |line| {
+        MASKED
+            .iter()
+            .find(|(shown, _)| *shown == line)
+            .map_or(line, |(_, mask)| mask)
     };
-    page.lines().map(line).collect()
+    page.lines().flat_map(|line| [mask(line), "\n"]).collect()
 }
 
 #[test]
@@ -270,11 +272,8 @@ fn flags_are_judged_as_by_the_original() {
                 .iter()
                 .any(|word| line.contains("level=fatal") && line.contains(word))
         };
-        let expected: String = stderr
-            .lines()
-            .filter(|line| is_about_flags(line))
-            .map(|line| format!("{line}\n"))
-            .collect();
+        let lines = stderr.lines().filter(|line| is_about_flags(line));
+        let expected: String = lines.flat_map(|line| [line, "\n"]).collect();
         if START_DEVIATIONS.iter().any(|(id, _)| *id == start.id) {
             assert!(
                 judged.is_some_and(|line| line.contains("level=fatal") && line != expected),

@@ -20,7 +20,8 @@ use shared::testing::golden;
 
 #[derive(Deserialize)]
 struct Case {
-    case: String,
+    #[serde(rename = "case")]
+    name: String,
     replicas: Vec<Option<Stream>>,
     merged: BTreeMap<String, Option<Stream>>,
 }
@@ -87,8 +88,8 @@ fn replicas_are_merged_as_by_the_original() {
     let cases: Vec<Case> = golden::json(path);
     let (mut same, mut reordered, mut first_sample, mut half_second) = (0, 0, Vec::new(), 0);
     for case in &cases {
-        for (name, expected) in &case.merged {
-            let mut options = options(name);
+        for (settings, expected) in &case.merged {
+            let mut options = options(settings);
             let expected = expected.as_ref().map(Stream::samples).unwrap_or_default();
             let mut replicas: Vec<_> = case
                 .replicas
@@ -111,11 +112,11 @@ fn replicas_are_merged_as_by_the_original() {
                     },
                 );
                 found.floats[0] = plain.floats[0];
-                first_sample.push(format!("{} {name}", case.case));
+                first_sample.push(format!("{} {settings}", case.name));
             }
-            assert_eq!(text(&found), text(&expected), "{} {name}", case.case);
+            assert_eq!(text(&found), text(&expected), "{} {settings}", case.name);
             same += 1;
-            if name == "aa500ms" {
+            if settings == "aa500ms" {
                 options.buffer_ms = 500;
                 half_second += usize::from(text(&merged(replicas, options)) == text(&expected));
             }

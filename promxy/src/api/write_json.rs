@@ -252,7 +252,7 @@ fn write_time(millis: i64, out: &mut String) {
     }
     let millis = millis.unsigned_abs();
     write!(out, "{}", millis / 1000).expect("writing to a String cannot fail");
-    if millis % 1000 != 0 {
+    if !millis.is_multiple_of(1000) {
         write!(out, ".{:03}", millis % 1000).expect("writing to a String cannot fail");
     }
 }
@@ -306,7 +306,7 @@ fn write_string(text: &str, out: &mut String) {
             Some('\r') => out.push_str("\\r"),
             Some('\t') => out.push_str("\\t"),
             Some(c) => {
-                write!(out, "\\u{:04x}", u32::from(c)).expect("writing to a String cannot fail")
+                write!(out, "\\u{:04x}", u32::from(c)).expect("writing to a String cannot fail");
             }
             None => {}
         }
@@ -347,7 +347,7 @@ mod tests {
             assert_eq!(
                 scalar(time, 1.0),
                 format!(r#"{{"resultType":"scalar","result":[{expected},"1"]}}"#)
-            )
+            );
         };
         f(1_795_206_502_500, "1795206502.500");
         f(1_700_000_000_000, "1700000000");

@@ -50,7 +50,9 @@ fn write_entry(key: &str, item: &Item, kind: Kind, indent: usize, out: &mut Stri
     match item {
         Item::List(items) if matches!(kind, Kind::FlowList(_)) || items.is_empty() => {
             let words: Vec<String> = items.iter().map(|item| scalar(item, Kind::Text)).collect();
-            out.push_str(&format!(" [{}]\n", words.join(", ")));
+            out.push_str(" [");
+            out.push_str(&words.join(", "));
+            out.push_str("]\n");
         }
         Item::List(items) => {
             out.push('\n');

@@ -96,8 +96,8 @@ impl Node {
         };
         let text = &scalar.text;
         if text.len() > 10 {
-            let cut = text.floor_char_boundary(7);
-            let start = text.get(..cut).unwrap_or_default();
+            let cut = (0..=7).rev().find_map(|cut| text.get(..cut));
+            let start = cut.unwrap_or_default();
             return format!("{tag} `{start}...`");
         }
         format!("{tag} `{text}`")
@@ -348,7 +348,7 @@ mod tests {
         let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
         for level in 1..10 {
             let alias = format!("*a{},", level - 1).repeat(10);
-            bomb += &format!("a{level}: &a{level} [{alias}]\n");
+            bomb.extend([format!("a{level}: &a{level} ["), alias, "]\n".to_owned()]);
         }
         assert_eq!(
             read(&bomb).unwrap_err(),

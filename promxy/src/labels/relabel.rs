@@ -272,7 +272,7 @@ fn is_name_template(text: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn rule<'a>(action: &'a str) -> RawRule<'a> {
+    fn rule(action: &str) -> RawRule<'_> {
         RawRule {
             source_labels: Vec::new(),
             separator: DEFAULT_SEPARATOR,

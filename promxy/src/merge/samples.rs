@@ -33,7 +33,7 @@ impl<H: Clone> Mergeable for Samples<H> {
         let larger = |x: &(i64, f64), near: &(i64, f64)| near.1 > x.1;
         Self {
             floats: if options.prefer_max {
-                merge(self.floats, later.floats, buffer, Some(larger))
+                merge(self.floats, later.floats, buffer, Some(&larger))
             } else {
                 merge_plain(self.floats, later.floats, buffer)
             },
@@ -81,7 +81,7 @@ fn half_of_usual_gap(a: &[i64], b: &[i64]) -> Option<i64> {
 }
 
 fn merge_plain<S: Timed>(a: Vec<S>, b: Vec<S>, buffer: i64) -> Vec<S> {
-    merge(a, b, buffer, None::<fn(&S, &S) -> bool>)
+    merge(a, b, buffer, None::<&fn(&S, &S) -> bool>)
 }
 
 /// Merges two streams; `is_better` says whether a near sample of the other stream is taken in place of the base's.
@@ -89,7 +89,7 @@ fn merge<S: Timed>(
     a: Vec<S>,
     b: Vec<S>,
     buffer: i64,
-    is_better: Option<impl Fn(&S, &S) -> bool>,
+    is_better: Option<&impl Fn(&S, &S) -> bool>,
 ) -> Vec<S> {
     if a.is_empty() {
         return b;
@@ -115,7 +115,7 @@ fn merge<S: Timed>(
                 cursor += 1;
             }
         }
-        let Some(is_better) = &is_better else {
+        let Some(is_better) = is_better else {
             merged.push(x.clone());
             continue;
         };

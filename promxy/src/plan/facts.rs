@@ -28,6 +28,7 @@ impl Offset {
 
 /// What is known of a node and all below it.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Fact {
     pub(super) aggregations: usize,
     pub(super) selectors: usize,

@@ -3,6 +3,8 @@
 //! Discovery hands over an address with labels, many of which begin with two underscores. The group's scheme and path prefix are
 //! added as such labels, relabelling rules run over all, and what is left without the underscores becomes labels of every series.
 
+use std::fmt::Write as _;
+
 use crate::{
     config::{ServerGroup, go_url},
     labels::{Labels, LabelsBuilder, relabel::relabel},
@@ -87,7 +89,7 @@ fn escape_host(host: &str) -> String {
         if is_allowed && byte < 0x80 {
             escaped.push(char::from(byte));
         } else {
-            escaped.push_str(&format!("%{byte:02X}"));
+            write!(escaped, "%{byte:02X}").expect("writing to a String cannot fail");
         }
     }
     escaped

@@ -48,6 +48,10 @@ impl Groups {
 
 /// A server group.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "one independent switch for each key of the file"
+)]
 pub struct ServerGroup {
     /// A name for logs and metrics; may be empty.
     pub name: String,

@@ -189,7 +189,7 @@ fn list<T: DeserializeOwned>(
     body: &[u8],
 ) -> Result<(Vec<T>, Annotations), DecodeError> {
     check_status(status, body)?;
-    let envelope: Envelope<Vec<T>> = serde_json::from_slice(body).map_err(bad)?;
+    let envelope: Envelope<Vec<T>> = serde_json::from_slice(body).map_err(|error| bad(&error))?;
     check_envelope(
         envelope.status.as_deref(),
         &envelope.error_type,
@@ -237,7 +237,7 @@ fn check_envelope(status: Option<&str>, kind: &str, message: &str) -> Result<(),
     }
 }
 
-fn bad(error: serde_json::Error) -> DecodeError {
+fn bad(error: &serde_json::Error) -> DecodeError {
     DecodeError::Bad(error.to_string())
 }
 

@@ -121,7 +121,7 @@ pub(super) fn read<S: Sink>(
     let envelope = match envelope {
         Ok(envelope) => envelope,
         Err(_) if state.left == 0 => return Err(DecodeError::TooManySamples(most_samples)),
-        Err(error) => return Err(bad(error)),
+        Err(error) => return Err(bad(&error)),
     };
     check_envelope(
         envelope.status.as_deref(),
@@ -564,6 +564,9 @@ impl Visitor<'_> for Number {
     }
 }
 
+/// A bucket as it is written: which bounds belong to it, the bounds, the count.
+type WrittenBucket<'de> = (u8, Cow<'de, str>, Cow<'de, str>, Cow<'de, str>);
+
 struct HistogramSeed;
 
 impl<'de> DeserializeSeed<'de> for HistogramSeed {
@@ -588,8 +591,7 @@ impl<'de> Visitor<'de> for HistogramSeed {
                 "count" => count = Some(map.next_value_seed(Number)?),
                 "sum" => sum = Some(map.next_value_seed(Number)?),
                 "buckets" => {
-                    let written: Vec<(u8, Cow<'de, str>, Cow<'de, str>, Cow<'de, str>)> =
-                        map.next_value()?;
+                    let written: Vec<WrittenBucket<'de>> = map.next_value()?;
                     let number = |text: &str| Number.visit_str::<A::Error>(text);
                     for (boundaries, lower, upper, count) in written {
                         let (lower, upper, count) =
