@@ -125,13 +125,13 @@ const MASKED: [(&str, &str); 8] = [
 ];
 
 fn masked(page: &str) -> String {
-    let mask = |line| {
-        MASKED
-            .iter()
-            .find(|(shown, _)| *shown == line)
-            .map_or(line, |(_, mask)| mask)
-    };
-    page.lines().flat_map(|line| [mask(line), "\n"]).collect()
+    let lines = page.lines().flat_map(|line| [masked_line(line), "\n"]);
+    lines.collect()
+}
+
+fn masked_line(line: &str) -> &str {
+    let mask = MASKED.iter().find(|(shown, _)| *shown == line);
+    mask.map_or(line, |(_, mask)| mask)
 }
 
 #[test]
