@@ -108,10 +108,11 @@ impl Facts {
                 NodeKind::Subquery(subquery) => fact.add_shift(&subquery.shift),
                 NodeKind::Aggregate(_) => fact.aggregations += 1,
                 NodeKind::Matrix(matrix) => {
-                    if let Some((_, selector)) =
-                        facts.0.iter_mut().find(|(id, _)| *id == matrix.selector)
-                    {
-                        selector.range_ms = millis(&matrix.range).unwrap_or(0);
+                    let place = facts
+                        .0
+                        .binary_search_by_key(&matrix.selector, |(id, _)| *id);
+                    if let Ok(place) = place {
+                        facts.0[place].1.range_ms = millis(&matrix.range).unwrap_or(0);
                     }
                 }
                 NodeKind::Call(call) => {
