@@ -1,0 +1,368 @@
+//! Answers as Prometheus writes them: the order of keys, the forms of times and numbers, what is escaped.
+//!
+//! Results of queries are written straight into the answer's bytes; nothing is built in between.
+
+use std::fmt::Write as _;
+
+use crate::{
+    labels::Labels,
+    series::{Column, Histogram, Samples, Series},
+    servergroup::{decode::Annotations, time_range::Grid},
+};
+
+/// How many warnings, and how many infos, an answer shows.
+const MOST_ANNOTATIONS: usize = 10;
+
+/// Writes a successful answer around data that is JSON already.
+pub fn success(data: &str, annotations: &Annotations) -> String {
+    let mut out = String::with_capacity(data.len() + 64);
+    out.push_str(r#"{"status":"success","data":"#);
+    out.push_str(data);
+    write_annotations(annotations, &mut out);
+    out.push('}');
+    out
+}
+
+/// Writes an error. Unlike in results, `<`, `>` and `&` are escaped.
+pub fn error(error_type: &str, message: &str, annotations: &Annotations) -> String {
+    let mut out = String::from(r#"{"status":"error","errorType":"#);
+    write_string(error_type, &mut out);
+    out.push_str(r#","error":"#);
+    let mut text = String::new();
+    write_string(message, &mut text);
+    for c in text.chars() {
+        match c {
+            '<' => out.push_str(r"\u003c"),
+            '>' => out.push_str(r"\u003e"),
+            '&' => out.push_str(r"\u0026"),
+            '\u{2028}' => out.push_str(r"\u2028"),
+            '\u{2029}' => out.push_str(r"\u2029"),
+            c => out.push(c),
+        }
+    }
+    write_annotations(annotations, &mut out);
+    out.push('}');
+    out
+}
+
+/// Writes the data of a query with a range vector as its value.
+pub fn matrix(series: &[Series<Samples<Histogram>>]) -> String {
+    let mut out = String::from(r#"{"resultType":"matrix","result":["#);
+    for (position, one) in series.iter().enumerate() {
+        let floats = one.data.floats.iter().copied();
+        let histograms = one.data.histograms.iter().map(|(time, h)| (*time, h));
+        write_series(position, &one.labels, floats, histograms, &mut out);
+    }
+    out.push_str("]}");
+    out
+}
+
+/// Writes the data of a range query from columns.
+pub fn matrix_of_columns(series: &[Series<Column<Histogram>>], grid: Grid) -> String {
+    let mut out = String::from(r#"{"resultType":"matrix","result":["#);
+    for (position, one) in series.iter().enumerate() {
+        let floats = one
+            .data
+            .iter()
+            .map(|(place, value)| (grid.time(place), value));
+        let histograms = one.data.histograms().iter();
+        let histograms = histograms.map(|(place, h)| (grid.time(*place as usize), h));
+        write_series(position, &one.labels, floats, histograms, &mut out);
+    }
+    out.push_str("]}");
+    out
+}
+
+/// Writes the data of a query with an instant vector as its value: the first sample of each series, at one time.
+pub fn vector(series: &[Series<Column<Histogram>>], time: i64) -> String {
+    let mut out = String::from(r#"{"resultType":"vector","result":["#);
+    let mut is_first = true;
+    for Series { labels, data } in series {
+        let (float, histogram) = (data.get(0), data.histograms().first());
+        if float.is_none() && histogram.is_none() {
+            continue;
+        }
+        out.push_str(if is_first {
+            r#"{"metric":"#
+        } else {
+            r#",{"metric":"#
+        });
+        is_first = false;
+        write_labels(labels, &mut out);
+        if let Some(value) = float {
+            out.push_str(r#","value":"#);
+            write_float_point(time, value, &mut out);
+        } else if let Some((_, histogram)) = histogram {
+            out.push_str(r#","histogram":"#);
+            write_histogram_point(time, histogram, &mut out);
+        }
+        out.push('}');
+    }
+    out.push_str("]}");
+    out
+}
+
+/// Writes the data of a query with a number as its value.
+pub fn scalar(time: i64, value: f64) -> String {
+    let mut out = String::from(r#"{"resultType":"scalar","result":"#);
+    write_float_point(time, value, &mut out);
+    out.push('}');
+    out
+}
+
+/// Writes the data of a query with a text as its value.
+pub fn string(time: i64, text: &str) -> String {
+    let mut out = String::from(r#"{"resultType":"string","result":["#);
+    write_time(time, &mut out);
+    out.push(',');
+    write_string(text, &mut out);
+    out.push_str("]}");
+    out
+}
+
+/// Writes a list of words: label names or values.
+pub fn words(words: &[String]) -> String {
+    let mut out = String::from("[");
+    write_words(words, &mut out);
+    out.push(']');
+    out
+}
+
+/// Writes a list of label sets: the data of `series`.
+pub fn label_sets(sets: &[Labels]) -> String {
+    let mut out = String::from("[");
+    for (position, labels) in sets.iter().enumerate() {
+        write_comma(position, &mut out);
+        write_labels(labels, &mut out);
+    }
+    out.push(']');
+    out
+}
+
+fn write_annotations(annotations: &Annotations, out: &mut String) {
+    let lists = [
+        ("warnings", &annotations.warnings),
+        ("infos", &annotations.infos),
+    ];
+    for (key, texts) in lists.into_iter().filter(|(_, texts)| !texts.is_empty()) {
+        out.push_str(",\"");
+        out.push_str(key);
+        out.push_str("\":[");
+        write_words(texts.get(..MOST_ANNOTATIONS).unwrap_or(texts), out);
+        out.push(']');
+    }
+}
+
+fn write_words(words: &[String], out: &mut String) {
+    for (position, word) in words.iter().enumerate() {
+        write_comma(position, out);
+        write_string(word, out);
+    }
+}
+
+fn write_comma(position: usize, out: &mut String) {
+    if position > 0 {
+        out.push(',');
+    }
+}
+
+fn write_series<'a>(
+    position: usize,
+    labels: &Labels,
+    floats: impl Iterator<Item = (i64, f64)>,
+    histograms: impl Iterator<Item = (i64, &'a Histogram)>,
+    out: &mut String,
+) {
+    write_comma(position, out);
+    out.push_str(r#"{"metric":"#);
+    write_labels(labels, out);
+    let mut is_first = true;
+    for (time, value) in floats {
+        out.push_str(if is_first { r#","values":["# } else { "," });
+        is_first = false;
+        write_float_point(time, value, out);
+    }
+    if !is_first {
+        out.push(']');
+    }
+    let mut is_first = true;
+    for (time, histogram) in histograms {
+        out.push_str(if is_first { r#","histograms":["# } else { "," });
+        is_first = false;
+        write_histogram_point(time, histogram, out);
+    }
+    if !is_first {
+        out.push(']');
+    }
+    out.push('}');
+}
+
+fn write_labels(labels: &Labels, out: &mut String) {
+    out.push('{');
+    for (position, (name, value)) in labels.iter().enumerate() {
+        write_comma(position, out);
+        write_string(name, out);
+        out.push(':');
+        write_string(value, out);
+    }
+    out.push('}');
+}
+
+fn write_float_point(time: i64, value: f64, out: &mut String) {
+    out.push('[');
+    write_time(time, out);
+    out.push_str(",\"");
+    write_number(value, out);
+    out.push_str("\"]");
+}
+
+fn write_histogram_point(time: i64, histogram: &Histogram, out: &mut String) {
+    out.push('[');
+    write_time(time, out);
+    out.push_str(r#",{"count":""#);
+    write_number(histogram.count, out);
+    out.push_str(r#"","sum":""#);
+    write_number(histogram.sum, out);
+    out.push('"');
+    for (position, bucket) in histogram.buckets.iter().enumerate() {
+        out.push_str(if position == 0 {
+            r#","buckets":["#
+        } else {
+            ","
+        });
+        out.push('[');
+        out.push(char::from(b'0' + bucket.boundaries));
+        for number in [bucket.lower, bucket.upper, bucket.count] {
+            out.push_str(",\"");
+            write_number(number, out);
+            out.push('"');
+        }
+        out.push(']');
+    }
+    if !histogram.buckets.is_empty() {
+        out.push(']');
+    }
+    out.push_str("}]");
+}
+
+/// Writes a time in seconds: with three decimals, or none.
+fn write_time(millis: i64, out: &mut String) {
+    if millis < 0 {
+        out.push('-');
+    }
+    let millis = millis.unsigned_abs();
+    write!(out, "{}", millis / 1000).expect("writing to a String cannot fail");
+    if !millis.is_multiple_of(1000) {
+        write!(out, ".{:03}", millis % 1000).expect("writing to a String cannot fail");
+    }
+}
+
+/// Writes a number in its shortest form, with an exponent below 1e-6 and from 1e21 on.
+pub fn write_number(value: f64, out: &mut String) {
+    if !value.is_finite() {
+        let infinite = if value > 0.0 { "+Inf" } else { "-Inf" };
+        out.push_str(if value.is_nan() { "NaN" } else { infinite });
+        return;
+    }
+    let magnitude = value.abs();
+    let is_small_integer =
+        magnitude < 9e15 && value.fract() == 0.0 && !(value == 0.0 && value.is_sign_negative());
+    if is_small_integer {
+        write!(out, "{}", value as i64).expect("writing to a String cannot fail");
+    } else if magnitude != 0.0 && !(1e-6..1e21).contains(&magnitude) {
+        let scientific = format!("{value:e}");
+        match scientific.split_once('e') {
+            Some((digits, exponent)) if !exponent.starts_with('-') => {
+                write!(out, "{digits}e+{exponent}").expect("writing to a String cannot fail");
+            }
+            _ => out.push_str(&scientific),
+        }
+    } else {
+        let mut buffer = zmij::Buffer::new();
+        let text = buffer.format_finite(value);
+        if text.contains('e') {
+            write!(out, "{value}").expect("writing to a String cannot fail");
+        } else {
+            out.push_str(text.strip_suffix(".0").unwrap_or(text));
+        }
+    }
+}
+
+/// Writes a string between quotes.
+fn write_string(text: &str, out: &mut String) {
+    out.push('"');
+    let mut rest = text;
+    while let Some(at) = rest
+        .bytes()
+        .position(|b| b < 0x20 || b == b'"' || b == b'\\')
+    {
+        let (plain, special) = rest.split_at(at);
+        out.push_str(plain);
+        let mut chars = special.chars();
+        match chars.next() {
+            Some('"') => out.push_str("\\\""),
+            Some('\\') => out.push_str("\\\\"),
+            Some('\n') => out.push_str("\\n"),
+            Some('\r') => out.push_str("\\r"),
+            Some('\t') => out.push_str("\\t"),
+            Some(c) => {
+                write!(out, "\\u{:04x}", u32::from(c)).expect("writing to a String cannot fail");
+            }
+            None => {}
+        }
+        rest = chars.as_str();
+    }
+    out.push_str(rest);
+    out.push('"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_gos_forms() {
+        let f = |value: f64, expected: &str| {
+            let mut out = String::new();
+            write_number(value, &mut out);
+            assert_eq!(out, expected);
+        };
+        f(0.0, "0");
+        f(-0.0, "-0");
+        f(1.0, "1");
+        f(0.1, "0.1");
+        f(1e-6, "0.000001");
+        f(9.9e-7, "9.9e-7");
+        f(1e20, "100000000000000000000");
+        f(1e21, "1e+21");
+        f(-1.5e300, "-1.5e+300");
+        f(123_456_789.125, "123456789.125");
+        f(f64::NAN, "NaN");
+        f(f64::NEG_INFINITY, "-Inf");
+    }
+
+    #[test]
+    fn times_have_three_decimals_or_none() {
+        let f = |time: i64, expected: &str| {
+            assert_eq!(
+                scalar(time, 1.0),
+                format!(r#"{{"resultType":"scalar","result":[{expected},"1"]}}"#)
+            );
+        };
+        f(1_795_206_502_500, "1795206502.500");
+        f(1_700_000_000_000, "1700000000");
+        f(-1, "-0.001");
+    }
+
+    #[test]
+    fn errors_are_escaped_for_pages_and_results_are_not() {
+        let none = Annotations::default();
+        let text = error("bad_data", "a<b & \"c\"\n", &none);
+        assert_eq!(
+            text,
+            r#"{"status":"error","errorType":"bad_data","error":"a\u003cb \u0026 \"c\"\n"}"#
+        );
+        let labels: Labels = [("x", "<&>\u{1}")].into_iter().collect();
+        assert_eq!(label_sets(&[labels]), r#"[{"x":"<&>\u0001"}]"#);
+    }
+}

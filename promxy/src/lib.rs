@@ -1,0 +1,30 @@
+//! Many Prometheus servers as one: the parts of promxy that touch no socket, no clock and no runtime.
+//!
+//! In reading order:
+//!
+//! * [`flags`]: the command line
+//! * [`config`]: the configuration file
+//! * [`labels`]: label sets, relabelling, matchers
+//! * [`plan`]: which requests a query becomes, and what is left to evaluate here
+//! * [`servergroup`]: targets, their windows of time, and what their answers hold
+//! * [`series`]: samples and columns
+//! * [`merge`]: the answers of replicas and groups as one
+//! * [`remote`]: remote read and write
+//! * [`api`]: answers as Prometheus writes them
+//!
+//! Errors that reach a user have the original's words. Nothing here panics on what comes from outside.
+
+pub mod api;
+pub mod config;
+pub mod flags;
+pub mod labels;
+pub mod merge;
+pub mod plan;
+pub mod remote;
+pub mod series;
+pub mod servergroup;
+
+/// The README's example, run as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

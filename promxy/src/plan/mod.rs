@@ -1,0 +1,485 @@
+//! Which requests a query becomes, and what is left to evaluate here.
+//!
+//! In reading order:
+//!
+//! * [`plan`]: one walk from the root of a query down; what the servers can evaluate becomes a [`Fetch`], the rest stays
+//! * [`Replacement`]: what a node becomes once its fetch is there
+//! * `facts`: what has to be known of a part of a query before it is given away, worked out in one pass from the leaves up
+//! * [`for_target`]: a request's text as one target gets it
+//!
+//! Equal fetches are made once, and none depends on another, so all of them can run at the same time. The rules are the original's,
+//! but what it gets wrong stays here: comparisons after aggregates (D2), functions that look at the time of evaluation under an
+//! offset (D4), `scalar` (D5).
+
+mod facts;
+mod target;
+
+use promql::parser::{
+    Aggregate, AggregateOp, At, Binary, DurationValue, Expr, NodeId, NodeKind, TimeShift,
+};
+
+use crate::servergroup::time_range::Grid;
+use facts::{Facts, Offset};
+pub use target::{TargetRules, for_target, raw_for_target};
+
+/// What a plan depends on beside the query.
+#[derive(Clone, Copy)]
+pub struct Settings<'a> {
+    /// How far back a selector looks. Milliseconds.
+    pub lookback_ms: i64,
+    /// The step of subqueries that have none. Milliseconds.
+    pub default_step_ms: i64,
+    /// Whether a metric of this name is a native histogram.
+    pub is_histogram: &'a dyn Fn(&str) -> bool,
+}
+
+impl std::fmt::Debug for Settings<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Settings")
+            .field("lookback_ms", &self.lookback_ms)
+            .field("default_step_ms", &self.default_step_ms)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A request to every group.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Fetch {
+    /// The value of an expression at each time of a grid.
+    Query {
+        /// The expression.
+        text: String,
+        /// The times.
+        grid: Grid,
+    },
+    /// All samples between two times, both belonging to it. Milliseconds since 1970.
+    Raw {
+        /// The matchers, between braces.
+        selector: String,
+        /// The first time.
+        start: i64,
+        /// The last.
+        end: i64,
+    },
+}
+
+impl Fetch {
+    /// Returns the text of an instant query for raw samples, which is asked at the last time.
+    pub fn raw_text(selector: &str, start: i64, end: i64) -> String {
+        let seconds = end.saturating_sub(start).div_euclid(1000) + 1;
+        format!("{selector}[{seconds}s]")
+    }
+}
+
+/// Names a fetch of a plan.
+pub type FetchId = usize;
+
+/// What a node becomes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Replacement {
+    /// What was fetched, at the node's own times, `offset_ms` later than it was fetched for.
+    Data {
+        /// The fetch.
+        fetch: FetchId,
+        /// The offset that was taken out of the text. Milliseconds.
+        offset_ms: i64,
+    },
+    /// A vector that holds at every time: what was fetched for a time that `@` names.
+    Fixed {
+        /// The fetch.
+        fetch: FetchId,
+    },
+    /// The aggregation of this operation, with the node's grouping and parameter, of what was fetched.
+    Aggregate {
+        /// The operation; of partial counts, the sum.
+        op: AggregateOp,
+        /// The fetch.
+        fetch: FetchId,
+        /// As in `Data`.
+        offset_ms: i64,
+    },
+    /// The sum of sums divided by the sum of counts, each by the node's grouping.
+    Average {
+        /// The fetch of sums.
+        sums: FetchId,
+        /// The fetch of counts.
+        counts: FetchId,
+        /// As in `Data`.
+        offset_ms: i64,
+    },
+    /// The sum by the node's grouping and the label that the node names, also where the grouping is `without`.
+    CountValues {
+        /// The fetch.
+        fetch: FetchId,
+        /// As in `Data`.
+        offset_ms: i64,
+    },
+    /// Samples at their own times.
+    Samples {
+        /// The fetch.
+        fetch: FetchId,
+    },
+}
+
+/// A planned query.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The query, with the times of `start()` and `end()` filled in.
+    pub expr: Expr,
+    /// What is fetched, each once.
+    pub fetches: Vec<Fetch>,
+    /// What nodes become; no node below one of these has to be evaluated.
+    pub replacements: Vec<(NodeId, Replacement)>,
+    /// Whether histograms may take part, which not every way of fetching keeps whole.
+    pub has_histograms: bool,
+}
+
+/// Plans a query that is evaluated at the times of a grid.
+///
+/// ```
+/// use promql::parser::{ParserOptions, parse};
+/// use promxy::{plan::{Fetch, Settings, plan}, servergroup::time_range::Grid};
+///
+/// let query = parse("sum by (job) (rate(errors_total[5m])) / scalar(up) > 2", &ParserOptions::v3_5())?;
+/// let settings = Settings { lookback_ms: 300_000, default_step_ms: 60_000, is_histogram: &|_| false };
+/// let plan = plan(&query, Grid::instant(0), settings);
+/// let texts: Vec<&str> = plan.fetches.iter().map(|fetch| match fetch {
+///     Fetch::Query { text, .. } | Fetch::Raw { selector: text, .. } => text.as_str(),
+/// }).collect();
+/// assert_eq!(texts, ["sum by (job) (rate(errors_total[5m]))", "up"]);
+/// # Ok::<(), promql::parser::ParseError>(())
+/// ```
+pub fn plan(query: &Expr, grid: Grid, settings: Settings<'_>) -> Plan {
+    let mut expr = query.clone();
+    fill_in_ends(&mut expr, grid);
+    let facts = Facts::of(&expr, settings.is_histogram);
+    let mut planner = Planner {
+        expr: &expr,
+        facts: &facts,
+        settings,
+        fetches: Vec::new(),
+        replacements: Vec::new(),
+    };
+    let mut stack = vec![Visit {
+        id: expr.root_id(),
+        grid,
+        is_whole_range: false,
+        is_kept: facts.get(expr.root_id()).has_histogram,
+    }];
+    while let Some(visit) = stack.pop() {
+        if planner.replace(visit) {
+            continue;
+        }
+        let below = planner.grid_below(visit);
+        let kind = &expr[visit.id].kind;
+        let is_whole_range = matches!(kind, NodeKind::Matrix(_));
+        let is_kept = visit.is_kept || facts.get(visit.id).is_histogram_call;
+        // The leftmost is visited first.
+        let children: Vec<NodeId> = (0..).map_while(|number| kind.child(number)).collect();
+        stack.extend(children.into_iter().rev().map(|id| Visit {
+            id,
+            grid: below,
+            is_whole_range,
+            is_kept,
+        }));
+    }
+    let Planner {
+        fetches,
+        replacements,
+        ..
+    } = planner;
+    let has_histograms = facts.get(expr.root_id()).has_histogram;
+    Plan {
+        expr,
+        fetches,
+        replacements,
+        has_histograms,
+    }
+}
+
+/// Splits a grid into parts of at most so many times, for servers that answer no more.
+pub fn split(grid: Grid, most: usize) -> Vec<Grid> {
+    let (length, most) = (grid.len(), most.max(1));
+    if length <= most {
+        return vec![grid];
+    }
+    let part = |first: usize| Grid {
+        start: grid.time(first),
+        end: grid.time((first + most - 1).min(length - 1)),
+        step: grid.step,
+    };
+    (0..length).step_by(most).map(part).collect()
+}
+
+/// Replaces `start()` and `end()` by the query's times.
+fn fill_in_ends(expr: &mut Expr, grid: Grid) {
+    let ids: Vec<NodeId> = expr.nodes().map(|(id, _)| id).collect();
+    for id in ids {
+        let shift = match &mut expr[id].kind {
+            NodeKind::Vector(selector) => &mut selector.shift,
+            NodeKind::Subquery(subquery) => &mut subquery.shift,
+            _ => continue,
+        };
+        shift.at = match shift.at {
+            Some(At::Start) => Some(At::Timestamp(grid.start)),
+            Some(At::End) => Some(At::Timestamp(grid.end)),
+            at => at,
+        };
+    }
+}
+
+/// A node on the way down.
+#[derive(Clone, Copy)]
+struct Visit {
+    id: NodeId,
+    /// When it is evaluated.
+    grid: Grid,
+    /// Whether it is the selector of a range.
+    is_whole_range: bool,
+    /// Whether it must be evaluated here, because histograms may be below.
+    is_kept: bool,
+}
+
+struct Planner<'a> {
+    expr: &'a Expr,
+    facts: &'a Facts,
+    settings: Settings<'a>,
+    fetches: Vec<Fetch>,
+    replacements: Vec<(NodeId, Replacement)>,
+}
+
+/// What a pushed node is asked for.
+struct Asked {
+    grid: Grid,
+    offset_ms: i64,
+    /// Whether offsets are taken out of the text.
+    strips: bool,
+}
+
+impl Planner<'_> {
+    /// Replaces a node if that is right, and says whether it did.
+    fn replace(&mut self, visit: Visit) -> bool {
+        let Visit { id, grid, .. } = visit;
+        let kind = &self.expr[id].kind;
+        if visit.is_whole_range || (visit.is_kept && matches!(kind, NodeKind::Vector(_))) {
+            self.raw(visit);
+            return true;
+        }
+        if visit.is_kept {
+            return false;
+        }
+        let facts = self.facts.get(id);
+        let offset_ms = match facts.offset {
+            Offset::Same(offset_ms) if facts.selectors == 1 => offset_ms,
+            _ => return false,
+        };
+        if facts.has_scalar {
+            return false;
+        }
+        let strips = facts.first_at.is_none() && !facts.looks_at_time;
+        let asked = Asked {
+            grid: if strips {
+                grid.shifted(offset_ms)
+            } else {
+                grid
+            },
+            offset_ms: if strips { offset_ms } else { 0 },
+            strips,
+        };
+        match kind {
+            NodeKind::Vector(_) => self.data(id, &asked),
+            NodeKind::Call(call) => {
+                const HERE: [&str; 6] = [
+                    "absent",
+                    "absent_over_time",
+                    "label_replace",
+                    "label_join",
+                    "info",
+                    "scalar",
+                ];
+                if facts.aggregations > 0 || HERE.contains(&call.function.name) {
+                    return false;
+                }
+                match facts.first_at {
+                    Some(at) if !grid.is_instant() && !facts.looks_at_time => {
+                        let text = self.text(id, asked.strips, None);
+                        let fetch = self.fetch(Fetch::Query {
+                            text,
+                            grid: Grid::instant(at),
+                        });
+                        self.replacements.push((id, Replacement::Fixed { fetch }));
+                        true
+                    }
+                    // Of sorted vectors the order counts, and that is made here.
+                    _ if matches!(call.function.name, "sort" | "sort_desc") => false,
+                    _ => self.data(id, &asked),
+                }
+            }
+            NodeKind::Binary(binary) => {
+                self.is_selector_with_literal(binary) && self.data(id, &asked)
+            }
+            NodeKind::Aggregate(aggregate) if facts.aggregations == 1 => {
+                self.aggregate(id, aggregate, &asked)
+            }
+            _ => false,
+        }
+    }
+
+    fn aggregate(&mut self, id: NodeId, aggregate: &Aggregate, asked: &Asked) -> bool {
+        let offset_ms = asked.offset_ms;
+        let names_metric = aggregate.grouping.as_ref().is_some_and(|grouping| {
+            grouping.is_only() && grouping.labels().iter().any(|label| label == "__name__")
+        });
+        let replacement = match aggregate.op {
+            AggregateOp::Sum
+            | AggregateOp::Min
+            | AggregateOp::Max
+            | AggregateOp::Group
+            | AggregateOp::Topk
+            | AggregateOp::Bottomk
+            | AggregateOp::Count => {
+                let fetch = self.query(id, asked, None);
+                let op = match aggregate.op {
+                    AggregateOp::Count => AggregateOp::Sum,
+                    op => op,
+                };
+                Replacement::Aggregate {
+                    op,
+                    fetch,
+                    offset_ms,
+                }
+            }
+            // A quotient has no metric name, so there the average is made here.
+            AggregateOp::Avg if !names_metric => Replacement::Average {
+                sums: self.query(id, asked, Some(AggregateOp::Sum)),
+                counts: self.query(id, asked, Some(AggregateOp::Count)),
+                offset_ms,
+            },
+            AggregateOp::CountValues => Replacement::CountValues {
+                fetch: self.query(id, asked, None),
+                offset_ms,
+            },
+            _ => return false,
+        };
+        self.replacements.push((id, replacement));
+        true
+    }
+
+    /// Whether a binary expression is a selector and a literal.
+    fn is_selector_with_literal(&self, binary: &Binary) -> bool {
+        let is_literal = |id: NodeId| {
+            matches!(
+                self.expr[id].kind,
+                NodeKind::Number(_) | NodeKind::String(_)
+            )
+        };
+        let is_selector = |id: NodeId| matches!(self.expr[id].kind, NodeKind::Vector(_));
+        is_literal(binary.lhs) && is_selector(binary.rhs)
+            || is_selector(binary.lhs) && is_literal(binary.rhs)
+    }
+
+    fn data(&mut self, id: NodeId, asked: &Asked) -> bool {
+        let fetch = self.query(id, asked, None);
+        let offset_ms = asked.offset_ms;
+        self.replacements
+            .push((id, Replacement::Data { fetch, offset_ms }));
+        true
+    }
+
+    fn query(&mut self, id: NodeId, asked: &Asked, op: Option<AggregateOp>) -> FetchId {
+        let text = self.text(id, asked.strips, op);
+        let grid = asked.grid;
+        self.fetch(Fetch::Query { text, grid })
+    }
+
+    /// Fetches the samples that a selector looks at.
+    fn raw(&mut self, visit: Visit) {
+        let NodeKind::Vector(selector) = &self.expr[visit.id].kind else {
+            return;
+        };
+        let range_ms = if visit.is_whole_range {
+            self.facts.get(visit.id).range_ms
+        } else {
+            self.settings.lookback_ms
+        };
+        let (first, last) = times(&selector.shift, visit.grid);
+        let matchers: Vec<String> = selector.matchers.iter().map(ToString::to_string).collect();
+        let fetch = self.fetch(Fetch::Raw {
+            selector: format!("{{{}}}", matchers.join(",")),
+            // A range does not hold its first moment.
+            start: first.saturating_sub(range_ms).saturating_add(1),
+            end: last,
+        });
+        self.replacements
+            .push((visit.id, Replacement::Samples { fetch }));
+    }
+
+    fn fetch(&mut self, fetch: Fetch) -> FetchId {
+        if let Some(same) = self.fetches.iter().position(|known| *known == fetch) {
+            return same;
+        }
+        self.fetches.push(fetch);
+        self.fetches.len() - 1
+    }
+
+    /// Writes a node, without offsets if they are stripped, with another operation if one is given.
+    fn text(&self, id: NodeId, strips: bool, op: Option<AggregateOp>) -> String {
+        if !strips && op.is_none() {
+            return self.expr.display(id).to_string();
+        }
+        let mut expr = self.expr.clone();
+        if let (Some(op), NodeKind::Aggregate(aggregate)) = (op, &mut expr[id].kind) {
+            aggregate.op = op;
+        }
+        let mut stack = if strips { vec![id] } else { Vec::new() };
+        while let Some(id) = stack.pop() {
+            let kind = &mut expr[id].kind;
+            let none = DurationValue::Fixed(promql::SignedDuration::ZERO);
+            match kind {
+                NodeKind::Vector(selector) => selector.shift.offset = none,
+                NodeKind::Subquery(subquery) => subquery.shift.offset = none,
+                _ => {}
+            }
+            stack.extend((0..).map_while(|number| kind.child(number)));
+        }
+        expr.display(id).to_string()
+    }
+
+    /// Returns when the children of a node are evaluated.
+    fn grid_below(&self, visit: Visit) -> Grid {
+        let NodeKind::Subquery(subquery) = &self.expr[visit.id].kind else {
+            return visit.grid;
+        };
+        let (first, last) = times(&subquery.shift, visit.grid);
+        let step = subquery
+            .step
+            .as_ref()
+            .and_then(millis)
+            .filter(|step| *step > 0);
+        let step = step.unwrap_or(self.settings.default_step_ms).max(1);
+        let from = first.saturating_sub(millis(&subquery.range).unwrap_or(0));
+        // The first whole step after the start, which itself does not belong to the range.
+        let start = from.div_euclid(step).saturating_add(1).saturating_mul(step);
+        let end = last;
+        Grid { start, end, step }
+    }
+}
+
+/// Returns the first and the last time at which something shifted looks.
+fn times(shift: &TimeShift, grid: Grid) -> (i64, i64) {
+    let offset = millis(&shift.offset).unwrap_or(0);
+    let grid = match shift.at {
+        Some(At::Timestamp(time)) => Grid::instant(time),
+        _ => grid,
+    };
+    let grid = grid.shifted(offset);
+    (grid.start, grid.end)
+}
+
+/// Returns the milliseconds of a duration that was written as one.
+fn millis(duration: &DurationValue) -> Option<i64> {
+    match duration {
+        DurationValue::Fixed(duration) => Some(duration.as_millis()),
+        DurationValue::Expr(_) => None,
+    }
+}

@@ -1,0 +1,38 @@
+//! Series as they come from servers: samples at their own times, or one value for each time of a query.
+//!
+//! * [`Samples`]: what a raw fetch returns, at the times of the scrapes
+//! * [`Column`]: what a query returns, a number for each time of its grid and a bitmap of which are there
+//! * [`Histogram`]: a native histogram as the API shows it
+
+mod column;
+mod histogram;
+
+pub use column::Column;
+pub use histogram::{Bucket, Histogram};
+
+use crate::labels::Labels;
+
+/// A series.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Series<D> {
+    /// Its labels.
+    pub labels: Labels,
+    /// What it holds.
+    pub data: D,
+}
+
+/// Samples at their own times, in milliseconds since 1970. Floats and histograms are kept apart, each in the order of the answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Samples<H> {
+    /// Numbers.
+    pub floats: Vec<(i64, f64)>,
+    /// Histograms.
+    pub histograms: Vec<(i64, H)>,
+}
+
+impl<H> Default for Samples<H> {
+    fn default() -> Self {
+        let (floats, histograms) = (Vec::new(), Vec::new());
+        Self { floats, histograms }
+    }
+}

@@ -1,0 +1,473 @@
+//! The visitor that reads the answer to a query.
+//!
+//! Visitors nest as the answer does: envelope, data, result, series, samples. All share one [`State`], so that buffers are used
+//! again from series to series, and hand samples to a [`Sink`], which knows what is made of them.
+
+mod values;
+
+use std::{borrow::Cow, fmt};
+
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use super::{Annotations, DecodeError, Decoded, ResultType, bad, check_envelope, read_object};
+use crate::{
+    labels::Labels,
+    series::{Column, Histogram, Samples, Series},
+    servergroup::time_range::Grid,
+};
+use values::{HistogramSeed, Number, Pair};
+
+/// Where samples go.
+pub(super) trait Sink {
+    type Data;
+
+    /// Makes room for a series.
+    fn start(&self) -> Self::Data;
+
+    fn float(&mut self, data: &mut Self::Data, time: i64, value: f64);
+
+    fn histogram(&mut self, data: &mut Self::Data, time: i64, histogram: Histogram);
+
+    /// Returns how many samples had no place.
+    fn off_grid(&self) -> usize;
+}
+
+/// Samples go to their places on a grid.
+pub(super) struct OnGrid {
+    pub(super) grid: Grid,
+    /// How many places the grid has.
+    pub(super) length: usize,
+    /// What is added to the answer's times.
+    pub(super) shift_ms: i64,
+    pub(super) off_grid: usize,
+}
+
+impl OnGrid {
+    fn place(&mut self, time: i64) -> Option<usize> {
+        let place = self.grid.index(time.saturating_add(self.shift_ms));
+        let place = place.filter(|place| *place < self.length);
+        self.off_grid += usize::from(place.is_none());
+        place
+    }
+}
+
+impl Sink for OnGrid {
+    type Data = Column<Histogram>;
+
+    fn start(&self) -> Self::Data {
+        Column::empty(self.length)
+    }
+
+    fn float(&mut self, data: &mut Self::Data, time: i64, value: f64) {
+        if let Some(place) = self.place(time) {
+            data.set(place, value);
+        }
+    }
+
+    fn histogram(&mut self, data: &mut Self::Data, time: i64, histogram: Histogram) {
+        if let Some(place) = self.place(time) {
+            data.set_histogram(place, histogram);
+        }
+    }
+
+    fn off_grid(&self) -> usize {
+        self.off_grid
+    }
+}
+
+/// Samples keep their times.
+pub(super) struct OwnTimes;
+
+impl Sink for OwnTimes {
+    type Data = Samples<Histogram>;
+
+    fn start(&self) -> Self::Data {
+        Samples::default()
+    }
+
+    fn float(&mut self, data: &mut Self::Data, time: i64, value: f64) {
+        data.floats.push((time, value));
+    }
+
+    fn histogram(&mut self, data: &mut Self::Data, time: i64, histogram: Histogram) {
+        data.histograms.push((time, histogram));
+    }
+
+    fn off_grid(&self) -> usize {
+        0
+    }
+}
+
+/// What reading came to.
+pub(super) enum Read<S: Sink> {
+    Done(Decoded<S::Data>),
+    /// The result stood before its type, and was not read.
+    TypeCameLate(S, ResultType),
+}
+
+/// Reads an answer. `known` is its type, if an earlier reading found it too late.
+pub(super) fn read<S: Sink>(
+    body: &[u8],
+    sink: S,
+    most_samples: usize,
+    known: Option<ResultType>,
+) -> Result<Read<S>, DecodeError> {
+    let mut state = State {
+        sink,
+        left: most_samples,
+        labels: Vec::new(),
+        series: Vec::new(),
+        result_type: known,
+        is_read: false,
+    };
+    let envelope = read_object(body, EnvelopeVisitor { state: &mut state });
+    let envelope = match envelope {
+        Ok(envelope) => envelope,
+        Err(_) if state.left == 0 => return Err(DecodeError::TooManySamples(most_samples)),
+        Err(error) => return Err(bad(&error)),
+    };
+    check_envelope(
+        envelope.status.as_deref(),
+        &envelope.error_type,
+        &envelope.error,
+    )?;
+    let result_type = state.result_type;
+    let result_type = result_type.ok_or_else(|| DecodeError::Bad("no result type".to_owned()))?;
+    if !state.is_read {
+        return Ok(Read::TypeCameLate(state.sink, result_type));
+    }
+    Ok(Read::Done(Decoded {
+        result_type,
+        series: state.series,
+        off_grid: state.sink.off_grid(),
+        annotations: envelope.annotations,
+    }))
+}
+
+/// What all visitors share.
+struct State<'de, S: Sink> {
+    sink: S,
+    /// How many more samples may come. Zero means that there were too many.
+    left: usize,
+    /// The labels of the present series.
+    labels: Vec<(Cow<'de, str>, Cow<'de, str>)>,
+    series: Vec<Series<S::Data>>,
+    result_type: Option<ResultType>,
+    /// Whether the result was read.
+    is_read: bool,
+}
+
+impl<S: Sink> State<'_, S> {
+    fn count<E: Error>(&mut self) -> Result<(), E> {
+        self.left = self.left.saturating_sub(1);
+        if self.left == 0 {
+            return Err(E::custom("too many samples"));
+        }
+        Ok(())
+    }
+}
+
+/// A word or a key, without a copy where the text has no escapes.
+struct Word;
+
+impl<'de> DeserializeSeed<'de> for Word {
+    type Value = Cow<'de, str>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Cow<'de, str>, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Word {
+    type Value = Cow<'de, str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Cow<'de, str>, E> {
+        Ok(Cow::Borrowed(text))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Cow<'de, str>, E> {
+        Ok(Cow::Owned(text.to_owned()))
+    }
+}
+
+/// What the envelope says beside data.
+#[derive(Default)]
+struct Said {
+    status: Option<String>,
+    error_type: String,
+    error: String,
+    annotations: Annotations,
+}
+
+struct EnvelopeVisitor<'s, 'de, S: Sink> {
+    state: &'s mut State<'de, S>,
+}
+
+impl<'de, S: Sink> Visitor<'de> for EnvelopeVisitor<'_, 'de, S> {
+    type Value = Said;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an answer of Prometheus' API")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Said, A::Error> {
+        let mut said = Said::default();
+        while let Some(key) = map.next_key_seed(Word)? {
+            match key.as_ref() {
+                "status" => said.status = map.next_value()?,
+                "errorType" => said.error_type = map.next_value()?,
+                "error" => said.error = map.next_value()?,
+                "warnings" => said
+                    .annotations
+                    .add_warnings(map.next_value::<Option<Vec<String>>>()?.unwrap_or_default()),
+                "infos" => said
+                    .annotations
+                    .add_infos(map.next_value::<Option<Vec<String>>>()?.unwrap_or_default()),
+                "data" => map.next_value_seed(Data {
+                    state: &mut *self.state,
+                })?,
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(said)
+    }
+}
+
+/// Writes the two impls of a seed that expects an object or a list and gives nothing back.
+macro_rules! seed {
+    ($name:ident, $deserialize:ident) => {
+        impl<'de, S: Sink> DeserializeSeed<'de> for $name<'_, 'de, S> {
+            type Value = ();
+
+            fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+                deserializer.$deserialize(self)
+            }
+        }
+    };
+}
+
+struct Data<'s, 'de, S: Sink> {
+    state: &'s mut State<'de, S>,
+}
+
+seed!(Data, deserialize_any);
+
+impl<'de, S: Sink> Visitor<'de> for Data<'_, 'de, S> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a result and its type")
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let state = self.state;
+        while let Some(key) = map.next_key_seed(Word)? {
+            match key.as_ref() {
+                "resultType" => {
+                    let word = map.next_value_seed(Word)?;
+                    state.result_type = Some(match word.as_ref() {
+                        "matrix" => ResultType::Matrix,
+                        "vector" => ResultType::Vector,
+                        "scalar" => ResultType::Scalar,
+                        "string" => ResultType::String,
+                        other => {
+                            let text = format!("unexpected value type {other:?}");
+                            return Err(A::Error::custom(text));
+                        }
+                    });
+                }
+                "result" => match state.result_type {
+                    None => {
+                        map.next_value::<IgnoredAny>()?;
+                    }
+                    Some(result_type) => {
+                        state.is_read = true;
+                        match result_type {
+                            ResultType::Matrix | ResultType::Vector => {
+                                map.next_value_seed(Listed { state: &mut *state })?;
+                            }
+                            ResultType::Scalar => {
+                                let (time, value) = map.next_value_seed(Pair(Number))?;
+                                state.count()?;
+                                let mut data = state.sink.start();
+                                state.sink.float(&mut data, time, value);
+                                let labels = Labels::default();
+                                state.series.push(Series { labels, data });
+                            }
+                            ResultType::String => {
+                                map.next_value::<IgnoredAny>()?;
+                            }
+                        }
+                    }
+                },
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The list of series; null for none.
+struct Listed<'s, 'de, S: Sink> {
+    state: &'s mut State<'de, S>,
+}
+
+seed!(Listed, deserialize_any);
+
+impl<'de, S: Sink> Visitor<'de> for Listed<'_, 'de, S> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of series")
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        while list
+            .next_element_seed(OneSeries {
+                state: &mut *self.state,
+            })?
+            .is_some()
+        {}
+        Ok(())
+    }
+}
+
+struct OneSeries<'s, 'de, S: Sink> {
+    state: &'s mut State<'de, S>,
+}
+
+seed!(OneSeries, deserialize_map);
+
+impl<'de, S: Sink> Visitor<'de> for OneSeries<'_, 'de, S> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a series")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let state = self.state;
+        let mut data = state.sink.start();
+        state.labels.clear();
+        while let Some(key) = map.next_key_seed(Word)? {
+            match key.as_ref() {
+                "metric" => map.next_value_seed(Metric {
+                    labels: &mut state.labels,
+                })?,
+                "value" => {
+                    let (time, value) = map.next_value_seed(Pair(Number))?;
+                    state.count()?;
+                    state.sink.float(&mut data, time, value);
+                }
+                "histogram" => {
+                    let (time, histogram) = map.next_value_seed(Pair(HistogramSeed))?;
+                    state.count()?;
+                    state.sink.histogram(&mut data, time, histogram);
+                }
+                "values" => map.next_value_seed(Floats {
+                    state: &mut *state,
+                    data: &mut data,
+                })?,
+                "histograms" => map.next_value_seed(Histograms {
+                    state: &mut *state,
+                    data: &mut data,
+                })?,
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        let labels = Labels::from_pairs(&state.labels);
+        state.series.push(Series { labels, data });
+        Ok(())
+    }
+}
+
+struct Metric<'s, 'de> {
+    labels: &'s mut Vec<(Cow<'de, str>, Cow<'de, str>)>,
+}
+
+impl<'de> DeserializeSeed<'de> for Metric<'_, 'de> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Metric<'_, 'de> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("labels")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(name) = map.next_key_seed(Word)? {
+            self.labels.push((name, map.next_value_seed(Word)?));
+        }
+        Ok(())
+    }
+}
+
+struct Floats<'s, 'de, S: Sink> {
+    state: &'s mut State<'de, S>,
+    data: &'s mut S::Data,
+}
+
+seed!(Floats, deserialize_seq);
+
+impl<'de, S: Sink> Visitor<'de> for Floats<'_, 'de, S> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("samples")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        while let Some((time, value)) = list.next_element_seed(Pair(Number))? {
+            self.state.count()?;
+            self.state.sink.float(self.data, time, value);
+        }
+        Ok(())
+    }
+}
+
+struct Histograms<'s, 'de, S: Sink> {
+    state: &'s mut State<'de, S>,
+    data: &'s mut S::Data,
+}
+
+seed!(Histograms, deserialize_seq);
+
+impl<'de, S: Sink> Visitor<'de> for Histograms<'_, 'de, S> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("histograms")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        while let Some((time, histogram)) = list.next_element_seed(Pair(HistogramSeed))? {
+            self.state.count()?;
+            self.state.sink.histogram(self.data, time, histogram);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,147 @@
+//! Reading and writing answers: recorded bodies, and whatever else a server may send.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a failed test says what it expected; counts are shown"
+)]
+
+use std::{collections::BTreeMap, io::Read as _};
+
+use promxy::{
+    api::write_json,
+    servergroup::{
+        decode::{ResultType, columns, samples},
+        time_range::Grid,
+    },
+};
+use proptest::prelude::*;
+
+fn bodies() -> BTreeMap<String, String> {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/golden/query/bodies.json.gz"
+    );
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(std::fs::File::open(path).unwrap())
+        .read_to_string(&mut text)
+        .unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+#[test]
+fn recorded_answers_are_written_as_they_were_read() {
+    let bodies = bodies();
+    let (mut queries, mut errors, mut others, mut plain) = (0, 0, 0, 0);
+    for (name, body) in &bodies {
+        if body.starts_with(r#"{"status":"error""#) {
+            let error = samples(200, body.as_bytes(), usize::MAX)
+                .unwrap_err()
+                .to_string();
+            let (kind, message) = error.split_once(": ").unwrap();
+            assert_eq!(
+                &write_json::error(
+                    kind,
+                    message,
+                    &promxy::servergroup::decode::Annotations::default()
+                ),
+                body
+            );
+            errors += 1;
+            continue;
+        }
+        let Ok(decoded) = samples(200, body.as_bytes(), usize::MAX) else {
+            others += 1;
+            continue;
+        };
+        let data = match decoded.result_type {
+            ResultType::Matrix => write_json::matrix(&decoded.series),
+            ResultType::Scalar => {
+                let (time, value) = decoded.series[0].data.floats[0];
+                write_json::scalar(time, value)
+            }
+            ResultType::String => {
+                let answer: serde_json::Value = serde_json::from_str(body).unwrap();
+                let result = &answer["data"]["result"];
+                write_json::string(
+                    (result[0].as_f64().unwrap() * 1000.0) as i64,
+                    result[1].as_str().unwrap(),
+                )
+            }
+            ResultType::Vector => {
+                let first = decoded.series.first().map(|series| &series.data);
+                let time = first.map_or(0, |data| {
+                    data.floats
+                        .first()
+                        .map_or_else(|| data.histograms[0].0, |point| point.0)
+                });
+                let vector =
+                    columns(200, body.as_bytes(), Grid::instant(time), 0, usize::MAX).unwrap();
+                assert_eq!(vector.off_grid, 0, "{name}");
+                write_json::vector(&vector.series, time)
+            }
+        };
+        let answer: serde_json::Value = serde_json::from_str(body).unwrap();
+        // Places in the query are cut from warnings and infos, so only the data is compared as it stands.
+        let written = format!(r#"{{"status":"success","data":{data}"#);
+        // The original writes the largest and the smallest numbers without an exponent; Prometheus, and we, with one.
+        if body.contains("00000000000000000000000000") {
+            let again = samples(200, format!("{written}}}").as_bytes(), usize::MAX).unwrap();
+            assert_eq!(
+                format!("{:?}", again.series),
+                format!("{:?}", decoded.series)
+            );
+            plain += 1;
+            continue;
+        }
+        assert!(
+            body.starts_with(&written),
+            "{name}:\nexpected {body}\ngot      {written}"
+        );
+        let count = |key: &str| answer[key].as_array().map_or(0, Vec::len);
+        assert_eq!(
+            decoded.annotations.warnings.len() + decoded.annotations.infos.len(),
+            count("warnings") + count("infos"),
+            "{name}"
+        );
+        queries += 1;
+    }
+    println!(
+        "bodies.json.gz: {queries} answers and {errors} errors of {} read and written the same, \
+         {plain} with the same numbers in another form, {others} are no answers to queries",
+        bodies.len()
+    );
+    assert!(queries > 100);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_written_is_read_back(
+        series in prop::collection::vec((
+            prop::collection::btree_map("[a-z_]{1,6}", "\\PC{1,8}", 0..4),
+            prop::collection::btree_map(0i64..4_000_000_000_000, any::<f64>(), 1..20),
+        ), 0..6),
+    ) {
+        use promxy::series::{Samples, Series};
+        let series: Vec<_> = series.into_iter().map(|(labels, floats)| Series {
+            labels: labels.into_iter().collect(),
+            data: Samples { floats: floats.into_iter().collect(), histograms: Vec::new() },
+        }).collect();
+        let body = write_json::success(&write_json::matrix(&series), &promxy::servergroup::decode::Annotations::default());
+        let decoded = samples(200, body.as_bytes(), usize::MAX).unwrap();
+        prop_assert_eq!(format!("{:?}", decoded.series), format!("{:?}", series));
+    }
+
+    #[test]
+    fn a_body_that_was_cut_or_changed_never_panics(cut in 0usize..10_000, at in 0usize..10_000, byte in any::<u8>()) {
+        let body = br#"{"status":"success","data":{"resultType":"matrix","result":[{"metric":{"a":"b\u00e9"},"values":[[1,"1"],[2.5,"NaN"]],"histograms":[[3,{"count":"1","sum":"2","buckets":[[0,"-1","1","1"]]}]]}]},"infos":["x (1:2)"]}"#;
+        let end = cut % body.len();
+        let grid = Grid { start: 0, end: 10_000, step: 500 };
+        prop_assert!(columns(200, &body[..end], grid, 0, 100).is_err());
+        let mut changed = body.to_vec();
+        changed[at % body.len()] = byte;
+        let _either_way = columns(200, &changed, grid, 0, 100).is_ok();
+    }
+}
