@@ -32,6 +32,7 @@ pub use ast::{
     Matcher, MatrixSelector, Node, NodeId, NodeKind, NumberLiteral, Sign, Span, Subquery,
     TimeShift, ValueType, VectorMatching, VectorSelector,
 };
+pub(crate) use ast::node_index;
 pub use errors::ParseError;
 pub use functions::{Arity, Function, function, functions};
 pub use series::{CounterResetHint, HistogramLiteral, SeriesDescription, SeriesItem, parse_series};
