@@ -5,6 +5,7 @@
 //! * [`parser`]: from text to a checked syntax tree and back, with byte positions and Prometheus' error texts
 //! * [`format`](mod@format): numbers and quoted strings as Go prints them
 //! * [`gomath`]: the functions on floats as Go computes them, bit for bit
+//! * [`histogram`]: native and classic histograms
 //! * [`SignedDuration`]: a duration in nanoseconds, read and written as `1h30m`
 //! * [`Text`]: string values, which need not be UTF-8
 //!
@@ -22,6 +23,7 @@
 mod duration;
 pub mod format;
 pub mod gomath;
+pub mod histogram;
 pub mod parser;
 mod text;
 
