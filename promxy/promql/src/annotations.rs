@@ -222,12 +222,10 @@ fn remark(severity: Severity, prefix: &str, text: &str) -> Remark {
 }
 
 /// The part of a text that names a metric, if its name is still known.
-fn for_metric(name: &str) -> String {
-    if name.is_empty() {
-        String::new()
-    } else {
+fn for_metric(name: Option<&str>) -> String {
+    name.map_or_else(String::new, |name| {
         format!(" for metric name {}", quoted(name))
-    }
+    })
 }
 
 fn quoted(text: &str) -> String {
@@ -251,7 +249,7 @@ impl Remark {
         ))
     }
 
-    pub(crate) fn bad_bucket_label(metric: &str, bound: &str) -> Self {
+    pub(crate) fn bad_bucket_label(metric: Option<&str>, bound: &str) -> Self {
         warning(format!(
             "bucket label \"le\" is missing or has a malformed value of {}{}",
             quoted(bound),
@@ -270,7 +268,7 @@ impl Remark {
         warning("encountered a mix of histograms and floats for aggregation")
     }
 
-    pub(crate) fn mixed_classic_native(metric: &str) -> Self {
+    pub(crate) fn mixed_classic_native(metric: Option<&str>) -> Self {
         warning(format!(
             "vector contains a mix of classic and native histograms{}",
             for_metric(metric)
@@ -352,7 +350,7 @@ impl Remark {
     }
 
     /// `detail` is the time, the lowest and the highest bucket and the difference; 3.5 does not show it.
-    pub(crate) fn forced_monotonicity(metric: &str, detail: Option<(i64, f64, f64, f64)>) -> Self {
+    pub(crate) fn forced_monotonicity(metric: Option<&str>, detail: Option<(i64, f64, f64, f64)>) -> Self {
         let text = format!(
             "input to histogram_quantile needed to be fixed for monotonicity (see https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile){}",
             for_metric(metric)
@@ -390,21 +388,21 @@ impl Remark {
         ))
     }
 
-    pub(crate) fn quantile_nan_result(metric: &str) -> Self {
+    pub(crate) fn quantile_nan_result(metric: Option<&str>) -> Self {
         info(format!(
             "input to histogram_quantile has NaN observations, result is NaN{}",
             for_metric(metric)
         ))
     }
 
-    pub(crate) fn quantile_nan_skew(metric: &str) -> Self {
+    pub(crate) fn quantile_nan_skew(metric: Option<&str>) -> Self {
         info(format!(
             "input to histogram_quantile has NaN observations, result is skewed higher{}",
             for_metric(metric)
         ))
     }
 
-    pub(crate) fn fraction_nan(metric: &str) -> Self {
+    pub(crate) fn fraction_nan(metric: Option<&str>) -> Self {
         info(format!(
             "input to histogram_fraction has NaN observations, which are excluded from all fractions{}",
             for_metric(metric)

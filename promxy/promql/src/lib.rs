@@ -20,13 +20,32 @@
 //! # Ok::<(), promql::parser::ParseError>(())
 //! ```
 
+pub mod annotations;
 mod duration;
+mod engine;
+mod error;
+mod exec;
 pub mod format;
+mod func;
 pub mod gomath;
 pub mod histogram;
+mod join;
+pub mod labels;
 pub mod parser;
+mod plan;
+mod rewrite;
+mod stats;
+pub mod storage;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod text;
+pub mod value;
 
+pub use engine::{Engine, EngineOptions, Outcome, Prepared, Query};
+pub use error::{QueryError, Stage};
+pub use exec::CancelToken;
+pub use rewrite::{NodeRewriter, RewriteNode, Rewritten, StepSeries};
+pub use stats::SampleStats;
 pub use duration::{DurationError, SignedDuration};
 pub use text::Text;
 

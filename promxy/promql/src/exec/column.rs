@@ -164,7 +164,7 @@ impl Column {
 
 /// How many samples a histogram counts as.
 pub(crate) fn histogram_samples(histogram: &FloatHistogram) -> usize {
-    (histogram.byte_size() + 8) / 16
+    histogram.sample_equivalents()
 }
 
 /// Two values came for one step.

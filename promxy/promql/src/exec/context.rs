@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use crate::annotations::{Annotations, Remark};
 use crate::engine::EngineOptions;
 use crate::error::{QueryError, Stage};
+use crate::labels::Labels;
 use crate::parser::{Compat, Span};
 use crate::stats::SampleStats;
 use crate::storage::SeriesData;
@@ -113,12 +114,9 @@ impl Context<'_> {
         self.options.delayed_name_removal
     }
 
-    /// Returns the name that an annotation about a series shows, if its name is not removed yet.
-    pub(crate) fn late_name<'l>(&self, labels: &'l crate::labels::Labels) -> &'l str {
-        if self.delays_name_removal() || self.is_3_5() {
-            labels.metric_name()
-        } else {
-            ""
-        }
+    /// Returns the name that an annotation about a series shows: 3.5 always shows one, later versions only where it is kept to
+    /// the end.
+    pub(crate) fn late_name<'l>(&self, labels: &'l Labels) -> Option<&'l str> {
+        (self.delays_name_removal() || self.is_3_5()).then(|| labels.metric_name())
     }
 }

@@ -95,6 +95,11 @@ impl<'a, 'c> Evaluator<'a, 'c> {
         }
     }
 
+    /// Whether a node hands over its series one by one.
+    pub(super) fn is_deferred(&self, id: PlanId) -> bool {
+        self.deferred[id.index()]
+    }
+
     /// Hands over the series of a node one by one.
     pub(crate) fn each_series(
         &mut self,
@@ -163,6 +168,7 @@ impl<'a, 'c> Evaluator<'a, 'c> {
             let values = self.scalar(operand);
             return Ok(Evaluated::Scalar(values.iter().map(|value| -value).collect()));
         }
+        let compat = self.context.options.parser.compat;
         let mut series = self.series(operand);
         for series in &mut series {
             drop_names_now(self.context, series);
@@ -170,10 +176,11 @@ impl<'a, 'c> Evaluator<'a, 'c> {
                 *value = -*value;
             }
             for (_, histogram) in &mut series.column.histograms {
-                let mut negated = histogram.as_ref().clone();
-                negated.multiply(-1.0);
-                *histogram = negated.into();
+                *histogram = histogram.negated(compat).into();
             }
+        }
+        if self.context.delays_name_removal() {
+            return Ok(Evaluated::Matrix(series));
         }
         self.merged(series).map(Evaluated::Matrix)
     }

@@ -37,7 +37,7 @@ pub(crate) use bitmap::Bitmap;
 pub(crate) use column::{Column, Sample, Series, histogram_samples};
 pub(crate) use context::{Context, SampleBudget};
 pub(crate) use evaluator::Evaluator;
-pub(crate) use finish::{drop_names, result};
+pub(crate) use finish::result;
 pub(crate) use grid::Grid;
 pub(crate) use range_call::{RangeCall, RangeFunction};
 pub(crate) use window::{Floats, RangeSamples, Window};

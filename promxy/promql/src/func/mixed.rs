@@ -333,9 +333,9 @@ impl Remark {
             Fact::IncompatibleBounds => Self::incompatible_custom_buckets(metric),
             Fact::ConflictingResets(operation) => Self::conflicting_resets(operation),
             Fact::BoundsReconciled(operation) => Self::reconciled(operation),
-            Fact::QuantileIsNan => Self::quantile_nan_result(metric),
-            Fact::QuantileSkewedByNan => Self::quantile_nan_skew(metric),
-            Fact::NansInNoFraction => Self::fraction_nan(metric),
+            Fact::QuantileIsNan => Self::quantile_nan_result(None),
+            Fact::QuantileSkewedByNan => Self::quantile_nan_skew(None),
+            Fact::NansInNoFraction => Self::fraction_nan(None),
             Fact::StartTimesOverlap => Self::start_time_overlap(metric),
         }
     }

@@ -267,6 +267,7 @@ impl Builder<'_> {
         let kind = PlanKind::Call(CallPlan {
             function: call.function,
             args,
+            info: None,
         });
         (kind, facts)
     }

@@ -41,13 +41,17 @@ impl Plan {
             let Some(mut above) = inherited[index].take() else {
                 continue;
             };
-            let node = &mut self.nodes[index];
-            node.needed = true;
             if wrapped[index] {
-                node.repeated = Some(above.grid);
+                self.nodes[index].repeated = Some(above.grid);
                 above.grid = above.grid.first_only();
                 above.grouping = None;
             }
+            if let Some(info) = self.info_select(index, above.grid, settings.lookback) {
+                self.selects.push(info);
+            }
+            let next_select = self.selects.len();
+            let node = &mut self.nodes[index];
+            node.needed = true;
             node.grid = above.grid;
             let id = PlanId(index as u32);
             match &mut node.kind {
@@ -55,13 +59,13 @@ impl Plan {
                 PlanKind::Selector(selector) => {
                     selector.pin(above.grid);
                     let hints = above.hints(selector, 0, settings);
-                    self.selects.push(new_select(selector, hints, id, self.selects.len()));
+                    self.selects.push(new_select(selector, hints, id, next_select));
                 }
                 PlanKind::Range(range) => {
                     above.grouping = None;
                     range.selector.pin(above.grid);
                     let hints = above.hints(&range.selector, range.range, settings);
-                    let select = new_select(&mut range.selector, hints, id, self.selects.len());
+                    let select = new_select(&mut range.selector, hints, id, next_select);
                     self.selects.push(select);
                 }
                 PlanKind::Subquery(subquery) => {
@@ -84,7 +88,9 @@ impl Plan {
                 PlanKind::Call(call) => {
                     above.grouping = None;
                     above.function = call.function.name;
-                    for arg in &call.args {
+                    // The second argument of `info` is conditions, not an expression.
+                    let evaluated = if call.info.is_some() { 1 } else { call.args.len() };
+                    for arg in &call.args[..evaluated] {
                         inherited[arg.index()] = Some(above.clone());
                     }
                 }
@@ -106,6 +112,11 @@ impl Plan {
                 PlanKind::Selector(selector) => selector.select = last.wrapping_sub(selector.select),
                 PlanKind::Range(range) => {
                     range.selector.select = last.wrapping_sub(range.selector.select);
+                }
+                PlanKind::Call(call) => {
+                    if let Some(info) = &mut call.info {
+                        info.select = last.wrapping_sub(info.select);
+                    }
                 }
                 _ => {}
             }

@@ -7,6 +7,7 @@
 mod build;
 mod duration;
 mod grids;
+mod info;
 
 use std::sync::Arc;
 
@@ -19,7 +20,8 @@ use crate::parser::{
 };
 use crate::storage::SelectHints;
 
-pub(crate) use build::Settings;
+pub(crate) use build::{Settings, is_text_in_parentheses};
+pub(crate) use info::effective_info_names;
 
 /// What is evaluated.
 #[derive(Debug)]
@@ -30,10 +32,13 @@ pub(crate) struct Plan {
 }
 
 /// Names a node of a plan.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct PlanId(u32);
 
 impl PlanId {
+    /// Names no node.
+    pub(crate) const NOWHERE: Self = Self(u32::MAX);
+
     pub(crate) fn index(self) -> usize {
         self.0 as usize
     }
@@ -127,6 +132,18 @@ pub(crate) struct BinaryPlan {
 pub(crate) struct CallPlan {
     pub(crate) function: &'static Function,
     pub(crate) args: Vec<PlanId>,
+    /// Of `info`, where its info series are.
+    pub(crate) info: Option<InfoPlan>,
+}
+
+/// The info series of a call of `info`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct InfoPlan {
+    /// Which of the plan's selects has them.
+    pub(crate) select: usize,
+    /// Samples before and after these times do not count.
+    pub(crate) start: i64,
+    pub(crate) end: i64,
 }
 
 #[derive(Debug)]
