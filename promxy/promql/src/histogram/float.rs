@@ -175,7 +175,7 @@ impl FloatHistogram {
             }
             custom(&positive_spans, positive_counts, custom_values)?
         } else {
-            if !(zero_threshold >= 0.0) {
+            if zero_threshold.is_nan() || zero_threshold < 0.0 {
                 return Err(InvalidHistogram::ZeroThreshold(zero_threshold));
             }
             if !custom_values.is_empty() {

@@ -65,7 +65,7 @@ pub fn quantile(q: f64, histogram: &FloatHistogram) -> (f64, Facts) {
     };
     if histogram.sum.is_nan() {
         // A quirk of `HistogramQuantile`: looking whether anything is in no bucket, it goes on with the last bucket. The
-        // cases of native_histograms.test with NaN observations pin it.
+        // cases of `native_histograms.test` with NaN observations pin it.
         for last in buckets {
             bucket = last;
             reached += bucket.count;
