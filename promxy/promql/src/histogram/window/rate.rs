@@ -214,3 +214,125 @@ impl Window<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::histogram::window::resets;
+
+    /// The change in a window of a minute before each sample's, with samples each minute.
+    fn change(
+        texts: &[&str],
+        starts: &[i64],
+        change: Change,
+        compat: Compat,
+    ) -> (Option<String>, Facts) {
+        let read = |text: &&str| Arc::new(FloatHistogram::from_text(text).expect("it is one"));
+        let histograms: Vec<_> = texts.iter().map(read).collect();
+        let times: Vec<i64> = (1..=texts.len() as i64)
+            .map(|minute| minute * 60_000)
+            .collect();
+        let window = Window {
+            times: &times,
+            histograms: &histograms,
+            resets: &resets(&histograms, compat),
+            starts,
+            after: 30_000,
+            until: texts.len() as i64 * 60_000 + 30_000,
+        };
+        let (change, facts) = extrapolated_change(&window, change, compat);
+        (change.map(|change| change.to_test_notation()), facts)
+    }
+
+    const GAUGE: &str = "counter_reset_hint:gauge";
+
+    #[test]
+    fn an_increase_is_extrapolated_but_not_to_below_zero() {
+        let f = |first: &str, compat: Compat, expected: &str| {
+            let last = "{{count:30 sum:30 buckets:[30]}}";
+            let (increase, facts) = change(&[first, last], &[], Change::Increase, compat);
+            assert_eq!(increase.as_deref(), Some(expected), "{first}");
+            assert_eq!(facts, Facts::NONE);
+        };
+        // 20 in a minute are 40 in two
+        let expected = format!("{{{{count:40 sum:40 {GAUGE} buckets:[40]}}}}");
+        f("{{count:10 sum:10 buckets:[10]}}", Compat::V3_14, &expected);
+        // 30 from nothing: half a minute to the right only
+        let expected = format!("{{{{count:45 sum:45 {GAUGE} buckets:[45]}}}}");
+        f("{{}}", Compat::V3_14, &expected);
+        let expected = format!("{{{{count:60 sum:60 {GAUGE} buckets:[60]}}}}");
+        f("{{}}", Compat::V3_5, &expected);
+    }
+
+    #[test]
+    fn what_was_reached_before_a_reset_counts() {
+        let samples = [
+            "{{count:4 buckets:[4]}}",
+            "{{count:6 buckets:[6]}}",
+            "{{count:1 buckets:[1]}}",
+        ];
+        let (increase, _) = change(&samples, &[], Change::Increase, Compat::V3_5);
+        // 3 in two minutes
+        let expected = format!("{{{{count:4.5 {GAUGE} buckets:[4.5]}}}}");
+        assert_eq!(increase.as_deref(), Some(expected.as_str()));
+    }
+
+    #[test]
+    fn a_start_inside_of_the_window_is_a_sample_of_zero() {
+        let (rate, facts) = change(
+            &["{{count:6 buckets:[6]}}"],
+            &[45_000],
+            Change::Increase,
+            Compat::V3_14,
+        );
+        assert_eq!(rate.as_deref(), Some("{{count:6 buckets:[6]}}"));
+        assert_eq!(facts, Facts::NONE);
+        let none = change(&["{{count:6}}"], &[], Change::Increase, Compat::V3_14);
+        assert_eq!(none, (None, Facts::NONE));
+    }
+
+    #[test]
+    fn what_does_not_go_together_is_told() {
+        let f = |texts: &[&str], kind: Change, expected: Fact, has_result: bool| {
+            let (result, facts) = change(texts, &[], kind, Compat::V3_14);
+            assert_eq!(facts, expected.into(), "{texts:?}");
+            assert_eq!(result.is_some(), has_result, "{texts:?}");
+        };
+        let gauge = "{{count:1 counter_reset_hint:gauge}}";
+        let custom = "{{schema:-53 count:2 custom_values:[1]}}";
+        let rate = Change::Rate { seconds: 60.0 };
+        f(&[gauge, gauge], rate, Fact::NotACounter, true);
+        f(
+            &["{{count:1}}", gauge, "{{count:1}}"],
+            rate,
+            Fact::NotACounter,
+            true,
+        );
+        f(
+            &[gauge, "{{count:2}}"],
+            Change::Delta,
+            Fact::NotAGauge,
+            true,
+        );
+        f(
+            &["{{count:1}}", custom],
+            Change::Delta,
+            Fact::MixedSchemas,
+            false,
+        );
+        f(
+            &["{{count:1}}", custom, "{{count:3}}"],
+            rate,
+            Fact::MixedSchemas,
+            false,
+        );
+        f(
+            &[custom, "{{schema:-53 count:3 custom_values:[2]}}"],
+            rate,
+            Fact::BoundsReconciled(Operation::Subtraction),
+            true,
+        );
+    }
+}
