@@ -36,6 +36,11 @@ impl Bucket {
     }
 }
 
+/// Returns the arithmetic mean, which overflows as the reference's does.
+pub(super) fn middle(a: f64, b: f64) -> f64 {
+    (a + b) * 0.5
+}
+
 /// Interval notation with the count: `(1,2]:3`.
 impl fmt::Display for Bucket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -249,6 +249,13 @@ impl<T: Tally> Buckets<T> {
         *self = merged;
     }
 
+    /// Adds an empty bucket wherever `other` has one and this has not.
+    pub(super) fn pad_like<U: Tally>(&mut self, other: &Buckets<U>) {
+        if !self.same_layout(other) {
+            self.merge(other, |_| false, |_| T::default(), |_, _| {});
+        }
+    }
+
     /// Gives every bucket another index, which ascends with the old one, and adds up those that get the same.
     pub(super) fn regroup(&self, index: impl Fn(i32) -> i32) -> Self {
         let mut grouped = Self {

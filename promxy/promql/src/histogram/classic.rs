@@ -123,7 +123,11 @@ pub fn fraction(
         below = bucket.count;
         start = bucket.upper;
     }
-    let capped = |rank: Option<f64>| rank.filter(|rank| !(*rank > all)).unwrap_or(all);
+    let capped = |rank: Option<f64>| match rank {
+        None => all,
+        Some(rank) if rank > all => all,
+        Some(rank) => rank,
+    };
     (capped(upper_rank) - capped(lower_rank)) / all
 }
 
@@ -196,4 +200,79 @@ fn almost_equal(a: f64, b: f64) -> bool {
         return difference < SMALL_DIFFERENCE * f64::MIN_POSITIVE;
     }
     difference / sum.min(f64::MAX) < SMALL_DIFFERENCE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn buckets(pairs: &[(f64, f64)]) -> Vec<CumulativeBucket> {
+        let buckets = pairs.iter();
+        buckets
+            .map(|&(upper, count)| CumulativeBucket { upper, count })
+            .collect()
+    }
+
+    const INF: f64 = f64::INFINITY;
+
+    #[test]
+    fn quantiles_lie_between_bounds() {
+        let f = |q: f64, pairs: &[(f64, f64)], expected: f64| {
+            let (got, forced) = quantile(q, &mut buckets(pairs));
+            assert_eq!(got.to_bits(), expected.to_bits(), "{q} {pairs:?}: {got}");
+            assert_eq!(forced, None, "{q} {pairs:?}");
+        };
+        let usual = [(0.1, 2.0), (1.0, 4.0), (INF, 5.0)];
+        f(0.2, &usual, 0.05); // the first bucket begins at zero
+        f(0.6, &usual, 0.55);
+        f(0.9, &usual, 1.0); // nothing is known of the last bucket
+        f(-0.1, &usual, -INF);
+        f(1.1, &usual, INF);
+        f(f64::NAN, &usual, f64::NAN);
+        f(0.5, &[(-1.0, 3.0), (INF, 5.0)], -1.0); // no bucket begins at minus infinity
+        f(0.5, &[(1.0, 3.0), (2.0, 4.0)], f64::NAN); // no last bucket
+        f(0.5, &[(INF, 3.0)], f64::NAN); // nothing but a last bucket
+        f(0.5, &[], f64::NAN);
+        f(0.5, &[(1.0, 0.0), (INF, 0.0)], f64::NAN); // no observations
+        f(0.5, &[(INF, 2.0), (1.0, 1.0), (INF, 2.0), (1.0, 1.0)], 1.0); // unsorted, twice
+    }
+
+    #[test]
+    fn counts_that_fall_are_raised_and_mentioned() {
+        let pairs = [(1.0, 4.0), (2.0, 3.0), (3.0, 6.0), (4.0, 1.0), (INF, 8.0)];
+        let (value, forced) = quantile(0.5, &mut buckets(&pairs));
+        assert_eq!(value, 1.0);
+        let expected = ForcedMonotonicity {
+            lowest: 2.0,
+            highest: 4.0,
+            largest_difference: 5.0,
+        };
+        assert_eq!(forced, Some(expected));
+    }
+
+    #[test]
+    fn counts_that_fall_by_rounding_only_are_not_mentioned() {
+        let pairs = [(1.0, 4.0), (2.0, 4.0 - 1e-13), (INF, 4.0)];
+        assert_eq!(quantile(0.5, &mut buckets(&pairs)), (0.5, None));
+    }
+
+    #[test]
+    fn fractions_are_between_limits() {
+        let f = |lower: f64, upper: f64, pairs: &[(f64, f64)], expected: f64, old: f64| {
+            for (compat, expected) in [(Compat::V3_14, expected), (Compat::V3_5, old)] {
+                let got = fraction(lower, upper, &mut buckets(pairs), compat);
+                let same = got == expected || got.is_nan() && expected.is_nan();
+                assert!(same, "{lower} {upper} {pairs:?} {compat:?}: {got}");
+            }
+        };
+        let usual = [(1.0, 2.0), (2.0, 4.0), (INF, 5.0)];
+        f(1.0, 2.0, &usual, 0.4, 0.4);
+        f(1.5, INF, &usual, 0.4, 0.4);
+        f(0.0, 0.5, &usual, 0.2, f64::NAN); // 3.5 has no idea where the first bucket begins
+        f(2.0, 1.0, &usual, 0.0, 0.0);
+        f(f64::NAN, 1.0, &usual, f64::NAN, f64::NAN);
+        f(-INF, INF, &usual, 1.0, 1.0);
+        f(-INF, -3.0, &[(-2.0, 1.0), (INF, 2.0)], 0.5, f64::NAN);
+        f(0.0, 1.0, &[(1.0, 0.0), (INF, 0.0)], f64::NAN, f64::NAN);
+    }
 }

@@ -175,7 +175,7 @@ impl FloatHistogram {
             }
             custom(&positive_spans, positive_counts, custom_values)?
         } else {
-            if !(zero_threshold >= 0.0) {
+            if zero_threshold.is_nan() || zero_threshold < 0.0 {
                 return Err(InvalidHistogram::ZeroThreshold(zero_threshold));
             }
             if !custom_values.is_empty() {
@@ -185,7 +185,9 @@ impl FloatHistogram {
                 .map_err(InvalidHistogram::PositiveSpans)?;
             let negative = Buckets::new(&negative_spans, negative_counts)
                 .map_err(InvalidHistogram::NegativeSpans)?;
-            let finer = (schema - i32::from(Schema::MAX.number())).clamp(0, 44);
+            let finer = schema
+                .saturating_sub(i32::from(Schema::MAX.number()))
+                .clamp(0, 44);
             let reduced = |buckets: Buckets<f64>| match finer {
                 0 => buckets,
                 _ => buckets.regroup(|index| ((index - 1) >> finer.min(31)) + 1),
@@ -282,6 +284,12 @@ impl FloatHistogram {
     /// something; what it covers of its neighbours is cut off theirs.
     pub fn buckets(&self) -> impl DoubleEndedIterator<Item = Bucket> {
         self.distribution.buckets()
+    }
+
+    /// The buckets that hold something, ascending: those that Prometheus' HTTP API lists, each as its
+    /// [`boundaries`](Bucket::boundaries), bounds and count.
+    pub fn populated_buckets(&self) -> impl DoubleEndedIterator<Item = Bucket> {
+        self.buckets().filter(|bucket| bucket.count != 0.0)
     }
 
     /// The positive buckets, ascending; all custom buckets. Reversible.

@@ -94,7 +94,11 @@ pub fn fraction(
     } else {
         histogram.count
     };
-    let capped = |rank: Option<f64>| rank.filter(|rank| !(*rank > all)).unwrap_or(all);
+    let capped = |rank: Option<f64>| match rank {
+        None => all,
+        Some(rank) if rank > all => all,
+        Some(rank) => rank,
+    };
     (
         (capped(upper_rank) - capped(lower_rank)) / histogram.count,
         facts,

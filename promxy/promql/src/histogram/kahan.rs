@@ -39,7 +39,12 @@ impl Compensated {
     /// Returns the sum, compensated.
     #[inline]
     pub fn total(self) -> f64 {
-        self.sum + self.lost
+        // Adding nothing would turn a negative zero around.
+        if self.lost == 0.0 {
+            self.sum
+        } else {
+            self.sum + self.lost
+        }
     }
 }
 

@@ -12,6 +12,7 @@
 //! * [`quantile`], [`fraction`], [`FloatHistogram::variance`]: what can be estimated from a histogram
 //! * [`window`]: rates and the like over the samples of a window
 //! * [`classic`]: histograms that are a series per `le` label
+//! * [`as_stored`]: what a storage does to hints and layouts
 //! * [`Fact`], [`Facts`]: what happened on the way that the user of a query is told of
 //!
 //! Buckets follow Prometheus' `model/histogram`, results its `promql` package, in the order of every floating point operation.
@@ -20,6 +21,7 @@ mod arithmetic;
 mod bounds;
 mod bucket;
 mod buckets;
+mod chunks;
 pub mod classic;
 mod custom;
 mod display;
@@ -42,6 +44,7 @@ pub use arithmetic::{Adjusted, Incompatible};
 pub use bounds::Schema;
 pub use bucket::Bucket;
 pub use buckets::{Span, SpanError};
+pub use chunks::as_stored;
 pub use facts::{Fact, Facts, Operation};
 pub use float::{CUSTOM_BUCKETS_SCHEMA, FloatHistogram, HistogramParts, InvalidHistogram};
 pub use fraction::fraction;

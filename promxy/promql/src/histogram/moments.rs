@@ -3,6 +3,7 @@
 //! Follows `histogramVariance` in `promql/functions.go`.
 
 use super::FloatHistogram;
+use super::bucket::middle;
 use super::kahan::Compensated;
 
 impl FloatHistogram {
@@ -18,7 +19,7 @@ impl FloatHistogram {
         let mut squares = Compensated::default();
         for bucket in self.buckets().filter(|bucket| bucket.count != 0.0) {
             let centre = if self.has_custom_buckets() {
-                (bucket.upper + bucket.lower) / 2.0
+                middle(bucket.upper, bucket.lower)
             } else if bucket.touches_zero() {
                 0.0
             } else {

@@ -125,3 +125,101 @@ impl Incompatible {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn histogram(text: &str) -> FloatHistogram {
+        FloatHistogram::from_text(text).expect("the test writes histograms")
+    }
+
+    #[test]
+    fn sums_have_the_coarser_layout() {
+        let f = |a: &str, b: &str, expected: &str| {
+            let (a, b) = (histogram(a), histogram(b));
+            for (a, b) in [(&a, &b), (&b, &a)] {
+                let (sum, facts) = a.plus(b, Compat::V3_14).expect("they go together");
+                assert_eq!(sum.to_test_notation(), expected);
+                assert_eq!(facts, Facts::NONE);
+            }
+        };
+        f(
+            "{{count:1 sum:1 buckets:[1]}}",
+            "{{count:2 sum:3 n_buckets:[2]}}",
+            "{{count:3 sum:4 buckets:[1] n_buckets:[2]}}",
+        );
+        // buckets (1,2] and (2,4] are one at the lower resolution
+        f(
+            "{{schema:-1 count:1 buckets:[1] offset:1}}",
+            "{{schema:0 count:2 buckets:[1 1] offset:1}}",
+            "{{schema:-1 count:3 offset:1 buckets:[3]}}",
+        );
+        // the wider zero bucket swallows (0.5,1]
+        f(
+            "{{count:1 z_bucket:1 z_bucket_w:1}}",
+            "{{count:3 z_bucket:1 z_bucket_w:0.5 buckets:[1 1]}}",
+            "{{count:4 z_bucket:3 z_bucket_w:1 offset:1 buckets:[1]}}",
+        );
+        // the wider zero bucket ends inside of (0.5,1], so it grows to its end
+        f(
+            "{{count:1 z_bucket:1 z_bucket_w:0.7}}",
+            "{{count:2 z_bucket:1 buckets:[1]}}",
+            "{{count:3 z_bucket:3 z_bucket_w:1}}",
+        );
+    }
+
+    #[test]
+    fn custom_bounds_are_reconciled_but_not_in_3_5() {
+        let a = histogram("{{schema:-53 count:6 custom_values:[1 2 3] buckets:[1 2 3]}}");
+        let b = histogram("{{schema:-53 count:5 custom_values:[2 4] buckets:[1 1 3]}}");
+        let (sum, facts) = a.plus(&b, Compat::V3_14).expect("they go together");
+        let expected = "{{schema:-53 count:11 custom_values:[2] buckets:[4 7]}}";
+        assert_eq!(sum.to_test_notation(), expected);
+        assert_eq!(facts, Fact::BoundsReconciled(Operation::Addition).into());
+        let refused = a.plus(&b, Compat::V3_5).map(|_| ());
+        assert_eq!(refused, Err(Incompatible::Bounds));
+        assert_eq!(Incompatible::Bounds.fact(), Fact::IncompatibleBounds);
+        let exponential = histogram("{{count:1}}");
+        let refused = a.minus(&exponential, Compat::V3_14).map(|_| ());
+        assert_eq!(refused, Err(Incompatible::Schemas));
+    }
+
+    #[test]
+    fn hints_of_results_follow_the_table() {
+        use CounterResetHint::{Gauge, NotReset, Reset, Unknown};
+        let f = |a, b, expected, conflict| {
+            let with = |hint| {
+                let mut histogram = histogram("{{count:1}}");
+                histogram.hint = hint;
+                histogram
+            };
+            for (a, b) in [(a, b), (b, a)] {
+                let (a, b) = (with(a), with(b));
+                let (sum, facts) = a.plus(&b, Compat::V3_14).expect("they go together");
+                assert_eq!(sum.hint, expected);
+                let fact = Fact::ConflictingResets(Operation::Addition);
+                assert_eq!(facts.contains(fact), conflict);
+                let (old, facts) = a.minus(&b, Compat::V3_5).expect("they go together");
+                assert_eq!((old.hint, facts), (expected, Facts::NONE));
+                let (new, facts) = a.minus(&b, Compat::V3_14).expect("they go together");
+                let fact = Fact::ConflictingResets(Operation::Subtraction);
+                assert_eq!((new.hint, facts.contains(fact)), (Gauge, conflict));
+            }
+        };
+        f(Unknown, Unknown, Unknown, false);
+        f(Reset, Reset, Reset, false);
+        f(Gauge, Reset, Gauge, false);
+        f(Unknown, Gauge, Gauge, false);
+        f(Unknown, NotReset, Unknown, false);
+        f(Reset, NotReset, Unknown, true);
+    }
+
+    #[test]
+    fn a_division_by_zero_leaves_no_buckets() {
+        let whole = histogram("{{count:2 sum:0 z_bucket:1 z_bucket_w:1 buckets:[1] offset:1}}");
+        let expected = "{{count:+Inf sum:NaN z_bucket:+Inf z_bucket_w:1}}";
+        let quotient = whole.divided_by(0.0, Compat::V3_14);
+        assert_eq!(quotient.to_test_notation(), expected);
+    }
+}

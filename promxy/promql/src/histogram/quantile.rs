@@ -65,7 +65,7 @@ pub fn quantile(q: f64, histogram: &FloatHistogram) -> (f64, Facts) {
     };
     if histogram.sum.is_nan() {
         // A quirk of `HistogramQuantile`: looking whether anything is in no bucket, it goes on with the last bucket. The
-        // cases of native_histograms.test with NaN observations pin it.
+        // cases of `native_histograms.test` with NaN observations pin it.
         for last in buckets {
             bucket = last;
             reached += bucket.count;
@@ -120,5 +120,63 @@ impl FloatHistogram {
         } else if positive.is_empty() && !negative.is_empty() {
             zero.upper = 0.0;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn observations_of_nan_are_told() {
+        let f = |q: f64, text: &str, expected: f64, fact: Option<Fact>| {
+            let histogram = FloatHistogram::from_text(text).expect("it is one");
+            let (value, facts) = quantile(q, &histogram);
+            let same = value == expected || value.is_nan() && expected.is_nan();
+            assert!(same, "{q} {text}: {value}");
+            assert_eq!(facts, fact.map_or(Facts::NONE, Facts::from), "{q} {text}");
+        };
+        let skewed = Some(Fact::QuantileSkewedByNan);
+        f(0.5, "{{count:4 sum:NaN buckets:[2]}}", 1.0, skewed);
+        f(
+            0.9,
+            "{{count:4 sum:NaN buckets:[2]}}",
+            f64::NAN,
+            Some(Fact::QuantileIsNan),
+        );
+        f(1.0, "{{count:2 sum:NaN buckets:[2]}}", 1.0, None); // infinities of both signs
+        f(0.5, "{{count:0 sum:NaN}}", f64::NAN, None);
+    }
+
+    #[test]
+    fn custom_buckets_end_where_something_is_known() {
+        let f = |q: f64, text: &str, expected: f64| {
+            let histogram = FloatHistogram::from_text(text).expect("it is one");
+            assert_eq!(
+                quantile(q, &histogram),
+                (expected, Facts::NONE),
+                "{q} {text}"
+            );
+        };
+        f(
+            0.5,
+            "{{schema:-53 count:4 custom_values:[2 4] buckets:[4]}}",
+            1.0,
+        );
+        f(
+            0.5,
+            "{{schema:-53 count:4 custom_values:[-2 4] buckets:[4]}}",
+            -2.0,
+        );
+        f(
+            0.9,
+            "{{schema:-53 count:4 custom_values:[2 4] buckets:[1 1 2]}}",
+            4.0,
+        );
+        f(
+            0.375,
+            "{{schema:-53 count:4 custom_values:[2 4] buckets:[1 1 2]}}",
+            3.0,
+        );
     }
 }

@@ -26,6 +26,21 @@ impl FloatHistogram {
 }
 
 impl Distribution<f64> {
+    /// Whether the layout is the same but for which buckets were touched.
+    pub(super) fn same_scale(&self, other: &Self) -> bool {
+        self.schema == other.schema
+            && self.zero_threshold == other.zero_threshold
+            && same_bounds(&self.bounds, &other.bounds)
+    }
+
+    /// Whether any bucket, the zero bucket included, holds less than in `previous`, which has the same scale.
+    pub(super) fn any_lower_than(&self, previous: &Self) -> bool {
+        let everything = |_| false;
+        self.zero_count < previous.zero_count
+            || any_lower(&self.positive, &previous.positive, everything)
+            || any_lower(&self.negative, &previous.negative, everything)
+    }
+
     /// Whether something that `previous` has is missing.
     fn lost_since(&self, previous: &Self, compat: Compat) -> bool {
         if self.schema.is_custom() && previous.schema.is_custom() {

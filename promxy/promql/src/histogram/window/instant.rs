@@ -2,6 +2,7 @@
 //!
 //! Follows `instantValue` in `promql/functions.go`.
 
+use super::rate::without_hints;
 use crate::histogram::facts::{Fact, Facts, Operation};
 use crate::histogram::{CounterResetHint, FloatHistogram};
 use crate::parser::Compat;
@@ -44,11 +45,7 @@ pub fn instant_change(
     let mut result = last.histogram.clone();
     if change == InstantChange::Delta || !was_reset {
         match result.subtract(first.histogram, compat) {
-            // Resets are dealt with here, so hints may contradict each other.
-            Ok(mut adjusted) => {
-                adjusted.conflicting_resets = false;
-                facts |= adjusted.facts(Operation::Subtraction, compat);
-            }
+            Ok(adjusted) => facts |= without_hints(adjusted).facts(Operation::Subtraction, compat),
             Err(incompatible) => {
                 facts.insert(incompatible.fact());
                 return (None, facts);

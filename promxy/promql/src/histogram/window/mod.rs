@@ -13,7 +13,7 @@ use std::sync::Arc;
 pub use extended::{extended_change, interpolate};
 pub use instant::{InstantChange, InstantSample, instant_change};
 pub use over_time::{average, sum};
-pub use rate::{extrapolated_change, extrapolation_factor};
+pub use rate::extrapolated_change;
 pub use start_time::{begins_anew, overlaps};
 
 use super::{CounterResetHint, FloatHistogram};
@@ -72,6 +72,24 @@ pub fn counts_and_sums_only(
     is_stale: impl Fn(&FloatHistogram) -> bool,
     compat: Compat,
 ) -> Vec<Arc<FloatHistogram>> {
-    let mut previous: Option<(&FloatHistogram, CounterResetHint)> = None;
-    todo!()
+    let mut previous: Option<&FloatHistogram> = None;
+    histograms
+        .iter()
+        .map(|histogram| {
+            if is_stale(histogram) {
+                return Arc::clone(histogram);
+            }
+            let mut bare = histogram.without_buckets();
+            if let Some(previous) = previous.replace(histogram)
+                && bare.hint == CounterResetHint::Unknown
+            {
+                bare.hint = if histogram.detect_reset(previous, compat) {
+                    CounterResetHint::Reset
+                } else {
+                    CounterResetHint::NotReset
+                };
+            }
+            Arc::new(bare)
+        })
+        .collect()
 }
