@@ -195,11 +195,7 @@ impl Query {
     pub async fn run(self, storage: &dyn Queryable, cancel: &CancelToken) -> Outcome {
         match self.prepare(storage, None, cancel).await {
             Ok(prepared) => prepared.evaluate(cancel),
-            Err(error) => Outcome {
-                value: Err(error),
-                annotations: Annotations::default(),
-                stats: SampleStats::default(),
-            },
+            Err(error) => Outcome::failed(error),
         }
     }
 
@@ -369,6 +365,17 @@ impl Prepared {
             value,
             stats: context.budget.stats(),
             annotations: context.annotations,
+        }
+    }
+}
+
+impl Outcome {
+    /// Returns the outcome of a query that could not be evaluated.
+    pub fn failed(error: QueryError) -> Self {
+        Self {
+            value: Err(error),
+            annotations: Annotations::default(),
+            stats: SampleStats::default(),
         }
     }
 }
