@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::format::{self, quote};
 use crate::histogram::Operation;
+use crate::histogram::classic::ForcedMonotonicity;
 use crate::parser::Span;
 
 /// How much an annotation matters.
@@ -43,7 +44,7 @@ enum Detail {
         lowest: f64,
         highest: f64,
         difference: f64,
-        samples: u64,
+        samples: i64,
     },
     /// Series whose start times overlap.
     Overlap {
@@ -195,7 +196,7 @@ impl Detail {
                 lowest: lowest.min(*other_lowest),
                 highest: highest.max(*other_highest),
                 difference: difference.max(*other_difference),
-                samples: samples + other_samples,
+                samples: samples.wrapping_add(*other_samples),
             },
             (Self::Overlap { series }, Self::Overlap { series: others }) => Self::Overlap {
                 series: series + others,
@@ -211,6 +212,51 @@ pub(crate) struct Remark {
     severity: Severity,
     text: String,
     detail: Detail,
+}
+
+/// Counts of classic histograms that were raised during one call.
+#[derive(Clone, Debug)]
+pub(crate) struct Raised {
+    first: i64,
+    last: i64,
+    lowest: f64,
+    highest: f64,
+    difference: f64,
+    /// One less than the reference says.
+    count: i64,
+}
+
+impl Raised {
+    /// Begins with what was raised at a time, in milliseconds.
+    pub(crate) fn new(time: i64, forced: ForcedMonotonicity) -> Self {
+        Self {
+            first: time,
+            last: time,
+            lowest: forced.lowest,
+            highest: forced.highest,
+            difference: forced.largest_difference,
+            count: 0,
+        }
+    }
+
+    /// Adds what was raised at a time that is not before.
+    pub(crate) fn add(&mut self, time: i64, forced: ForcedMonotonicity) {
+        self.last = time;
+        self.lowest = self.lowest.min(forced.lowest);
+        self.highest = self.highest.max(forced.highest);
+        self.difference = self.difference.max(forced.largest_difference);
+        self.count = self.count.wrapping_add(1);
+    }
+
+    /// Goes to another step. The reference then merges the annotation with itself, so its count doubles (`rangeEval` in
+    /// `promql/engine.go`; pinned by the case at line 990 of `extra.test`).
+    pub(crate) fn next_step(&mut self) {
+        self.count = self.count.wrapping_mul(2).wrapping_add(1);
+    }
+
+    fn samples(&self) -> i64 {
+        self.count.wrapping_add(1)
+    }
 }
 
 fn warning(text: impl AsRef<str>) -> Remark {
@@ -357,21 +403,19 @@ impl Remark {
         ))
     }
 
-    /// `detail` is the time, the lowest and the highest bucket and the difference; 3.5 does not show it.
-    pub(crate) fn forced_monotonicity(metric: Option<&str>, detail: Option<(i64, f64, f64, f64)>) -> Self {
+    /// 3.5 does not show what was raised.
+    pub(crate) fn forced_monotonicity(metric: Option<&str>, raised: Option<&Raised>) -> Self {
         let text = format!(
             "input to histogram_quantile needed to be fixed for monotonicity (see https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile){}",
             for_metric(metric)
         );
-        let detail = detail.map_or(Detail::None, |(time, lowest, highest, difference)| {
-            Detail::Monotonicity {
-                first: time,
-                last: time,
-                lowest,
-                highest,
-                difference,
-                samples: 1,
-            }
+        let detail = raised.map_or(Detail::None, |raised| Detail::Monotonicity {
+            first: raised.first,
+            last: raised.last,
+            lowest: raised.lowest,
+            highest: raised.highest,
+            difference: raised.difference,
+            samples: raised.samples(),
         });
         Self {
             detail,

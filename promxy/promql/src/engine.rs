@@ -361,10 +361,15 @@ impl Prepared {
         let value = evaluator.run();
         let value = value
             .and_then(|evaluated| result(&plan, evaluated, &mut context, query.step == 0));
+        // As in the reference, an error stands alone.
+        let annotations = match &value {
+            Ok(_) => context.annotations,
+            Err(_) => Annotations::default(),
+        };
         Outcome {
             value,
             stats: context.budget.stats(),
-            annotations: context.annotations,
+            annotations,
         }
     }
 }

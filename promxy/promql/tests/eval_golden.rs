@@ -11,7 +11,8 @@ mod eval;
 use std::collections::{BTreeMap, HashMap};
 
 use eval::{comparable, for_each_eval, json_lines, options_3_5, options_3_14, testdata, uses_types, written};
-use promql::testing::{EngineSubject, Script, run};
+use promql::parser::Compat;
+use promql::testing::{EngineSubject, MemoryStorage, Script, run};
 use promql::{Engine, EngineOptions};
 use serde_json::Value;
 
@@ -39,7 +40,16 @@ fn subject(options: EngineOptions, file: &str) -> EngineSubject {
         type_and_unit_labels: uses_types(file),
         ..options
     };
-    EngineSubject::new(Engine::new(options))
+    new_subject(options)
+}
+
+fn new_subject(options: EngineOptions) -> EngineSubject {
+    let compat = options.parser.compat;
+    let mut subject = EngineSubject::new(Engine::new(options));
+    if compat == Compat::V3_5 {
+        subject.storage = MemoryStorage::like_3_5();
+    }
+    subject
 }
 
 /// Returns the reference's scripts by file name.
@@ -139,7 +149,7 @@ fn compare_extra(column: &str, options: EngineOptions, expected: impl Fn(&Value)
         .collect();
     let mut total = 0;
     let mut failures = BTreeMap::new();
-    let mut subject = EngineSubject::new(Engine::new(options));
+    let mut subject = new_subject(options);
     for_each_eval(&script, &mut subject, |line, query, _, outcome| {
         let case = &recorded[&line];
         if case["unstable"] == true {

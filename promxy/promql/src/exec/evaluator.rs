@@ -159,7 +159,8 @@ impl<'a, 'c> Evaluator<'a, 'c> {
             PlanKind::Call(call) => self.call(node, call),
             PlanKind::Aggregate(aggregate) => self.aggregate(node, aggregate),
             // As the root these are results of their own; else their parent reads them.
-            PlanKind::Range(_) | PlanKind::Subquery(_) => Ok(Evaluated::Matrix(Vec::new())),
+            PlanKind::Range(_) => Ok(Evaluated::Matrix(Vec::new())),
+            PlanKind::Subquery(subquery) => Ok(Evaluated::Matrix(self.series(subquery.expr))),
         }
     }
 
@@ -239,6 +240,9 @@ fn repeated(node: &PlanNode, value: Evaluated) -> Evaluated {
     let Some(grid) = node.repeated else {
         return value;
     };
+    if is_range(&node.kind) {
+        return value;
+    }
     match value {
         Evaluated::Matrix(mut series) => {
             for series in &mut series {

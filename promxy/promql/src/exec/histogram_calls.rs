@@ -3,17 +3,17 @@
 //! Follows `resetHistograms`, `funcHistogramQuantile` and their neighbours in the reference; pinned by `histograms.test` and
 //! `native_histograms.test`. Which series are the buckets of one classic histogram is found once, not at every step.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::evaluator::drop_names_now;
 use super::{Column, Evaluated, Evaluator, Grid, Series};
-use crate::annotations::Remark;
+use crate::annotations::{Raised, Remark};
 use crate::error::QueryError;
 use crate::format;
-use crate::histogram::classic::{self, CumulativeBucket};
+use crate::histogram::classic::{self, CumulativeBucket, ForcedMonotonicity};
 use crate::histogram::{Fact, FloatHistogram, fraction, quantile};
 use crate::labels::{BUCKET_BOUND, Labels, LabelsBuilder, METRIC_NAME};
-use crate::parser::{Compat, Span};
+use crate::parser::Span;
 use crate::plan::{PlanId, PlanNode};
 
 impl Evaluator<'_, '_> {
@@ -144,14 +144,19 @@ impl Evaluator<'_, '_> {
         q: &[f64],
         spans: Spans,
     ) -> Vec<Series> {
-        let compat = self.context.options.parser.compat;
+        let is_3_5 = self.context.is_3_5();
+        let delays = self.context.delays_name_removal();
         let native = self.natives(grid, histograms, spans.native, |step, histogram| {
             quantile(q[step], histogram)
         });
         let mut results = native;
         let mut buckets = Vec::new();
+        let mut forced_at: BTreeMap<usize, Vec<(Option<String>, ForcedMonotonicity)>> =
+            BTreeMap::new();
         for group in &histograms.classic {
             let mut column = Column::empty(grid.count);
+            let mut name = self.context.late_name(&group.labels);
+            name = name.filter(|name| !name.is_empty() || is_3_5);
             for step in 0..grid.count {
                 histograms.buckets(group, step, &mut buckets);
                 if buckets.is_empty() {
@@ -160,21 +165,52 @@ impl Evaluator<'_, '_> {
                 let (value, forced) = classic::quantile(q[step], &mut buckets);
                 column.set_float(grid.count, step, value);
                 if let Some(forced) = forced {
-                    let detail = (compat > Compat::V3_5).then_some((
-                        grid.time(step),
-                        forced.lowest,
-                        forced.highest,
-                        forced.largest_difference,
-                    ));
-                    let name = self.context.late_name(&group.labels);
-                    let name = name.filter(|name| !name.is_empty() || compat == Compat::V3_5);
-                    let remark = Remark::forced_monotonicity(name, detail);
-                    self.context.annotate(remark, spans.classic);
+                    let name = name.map(str::to_owned);
+                    forced_at.entry(step).or_default().push((name, forced));
+                }
+                // 3.5 forgets the name of a histogram once it was computed with.
+                if is_3_5 && !delays {
+                    name = Some("");
                 }
             }
             results.push(self.classic_series(group, column));
         }
+        self.remark_forced(grid, &forced_at, spans.classic);
         results
+    }
+
+    /// Annotates where counts of buckets had to be raised.
+    fn remark_forced(
+        &mut self,
+        grid: Grid,
+        forced_at: &BTreeMap<usize, Vec<(Option<String>, ForcedMonotonicity)>>,
+        span: Span,
+    ) {
+        let is_3_5 = self.context.is_3_5();
+        let mut raised: BTreeMap<Option<String>, Raised> = BTreeMap::new();
+        let first = forced_at.keys().next().copied().unwrap_or(grid.count);
+        for step in first..grid.count {
+            let known: Vec<Option<String>> = raised.keys().cloned().collect();
+            for (name, forced) in forced_at.get(&step).into_iter().flatten() {
+                match raised.get_mut(name) {
+                    Some(raised) => raised.add(grid.time(step), *forced),
+                    None => {
+                        let new = Raised::new(grid.time(step), *forced);
+                        raised.insert(name.clone(), new);
+                    }
+                }
+            }
+            for name in known {
+                if let Some(raised) = raised.get_mut(&name) {
+                    raised.next_step();
+                }
+            }
+        }
+        for (name, raised) in &raised {
+            let detail = (!is_3_5).then_some(raised);
+            let remark = Remark::forced_monotonicity(name.as_deref(), detail);
+            self.context.annotate(remark, span);
+        }
     }
 
     fn fractions(

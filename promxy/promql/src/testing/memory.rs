@@ -21,6 +21,8 @@ pub struct MemoryStorage {
     /// What was written, by series and time.
     written: BTreeMap<Labels, BTreeMap<i64, WrittenSample>>,
     series: Arc<Vec<SeriesData>>,
+    /// Whether all numbers of a load are stored before its histograms.
+    numbers_first: bool,
 }
 
 impl MemoryStorage {
@@ -29,12 +31,21 @@ impl MemoryStorage {
         Self::default()
     }
 
+    /// Returns a storage that takes up a load as Prometheus 3.5 does: first all numbers, then the histograms, of which those are
+    /// lost that are older than the last number of their series.
+    pub fn like_3_5() -> Self {
+        Self {
+            numbers_first: true,
+            ..Self::default()
+        }
+    }
+
     /// Returns a storage of series that are taken as they are. Their labels must differ.
     pub fn of_series(mut series: Vec<SeriesData>) -> Self {
         series.sort_by(|a, b| a.labels.cmp(&b.labels));
         Self {
-            written: BTreeMap::new(),
             series: Arc::new(series),
+            ..Self::default()
         }
     }
 
@@ -42,8 +53,13 @@ impl MemoryStorage {
     pub fn load(&mut self, load: &Load) {
         for series in &load.series {
             let written = self.written.entry(series.labels.clone()).or_default();
+            let numbers = series.samples.iter().filter(|sample| sample.histogram.is_none());
+            let last_number = numbers.map(|sample| sample.timestamp).max();
             for sample in &series.samples {
-                written.insert(sample.timestamp, sample.clone());
+                let is_late = sample.histogram.is_some() && Some(sample.timestamp) < last_number;
+                if !(self.numbers_first && is_late) {
+                    written.insert(sample.timestamp, sample.clone());
+                }
             }
         }
         let stored = self.written.iter().map(|(labels, samples)| SeriesData {
@@ -55,7 +71,10 @@ impl MemoryStorage {
 
     /// Removes all series.
     pub fn clear(&mut self) {
-        *self = Self::default();
+        *self = Self {
+            numbers_first: self.numbers_first,
+            ..Self::default()
+        };
     }
 
     /// Returns the series as they are read back.

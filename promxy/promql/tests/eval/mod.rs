@@ -140,6 +140,7 @@ pub(crate) fn comparable(result: &Value, ordered: bool) -> Value {
             for (key, value) in &mut fields {
                 *value = match (key.as_str(), &*value) {
                     ("v" | "scalar", Value::String(text)) => bits(text),
+                    ("error", Value::String(text)) => sorted_pair(text).into(),
                     ("floats", Value::Array(points)) => points
                         .iter()
                         .map(|point| json!([point[0], bits(point[1].as_str().unwrap_or_default())]))
@@ -167,4 +168,22 @@ fn bits(text: &str) -> Value {
         return "NaN".into();
     }
     format!("{:016x}", value.to_bits()).into()
+}
+
+/// Sorts the two series that an error about duplicates names: their order is that of the storage, which is random there.
+fn sorted_pair(error: &str) -> String {
+    let parts = error.split_once(": [").and_then(|(before, rest)| {
+        let (pair, after) = rest.split_once("];")?;
+        let (first, second) = pair.split_once("}, {")?;
+        Some((before, first, second, after))
+    });
+    let Some((before, first, second, after)) = parts else {
+        return error.to_owned();
+    };
+    let mut pair = [
+        first.trim_start_matches('{').to_owned(),
+        second.trim_end_matches('}').to_owned(),
+    ];
+    pair.sort();
+    format!("{before}: {pair:?} {after}")
 }
