@@ -20,12 +20,18 @@ use promql::histogram::{
     FloatHistogram, HistogramAverage, HistogramSteps, HistogramSum, as_stored, fraction, quantile,
 };
 use promql::parser::{
-    AggregateOp, BinaryOp, Compat, DurationValue, Expr, MatchOp, NodeId, NodeKind, ParserOptions,
-    SeriesItem, Sign, parse, parse_series,
+    AggregateOp, BinaryOp, Compat, DurationValue, Expr, ExtendedRange, MatchOp, NodeId, NodeKind,
+    ParserOptions, SeriesItem, Sign, parse, parse_series,
 };
 use serde_json::Value as Json;
 
-const SCRIPTS: [&str; 2] = ["native_histograms.test", "histograms.test"];
+const SCRIPTS: [&str; 5] = [
+    "native_histograms.test",
+    "histograms.test",
+    "extended_vectors.test",
+    "functions.test",
+    "aggregators.test",
+];
 const LOOKBACK: i64 = 300_000;
 
 /// 3.5 adds plainly, so a sum of 3.1, 1e100, -1e100 and 1.3 depends on the order of series, which is the storage's secret.
@@ -239,7 +245,7 @@ impl Context<'_> {
         let compat = self.compat;
         match &self.expr[id].kind {
             NodeKind::Paren(inner) => self.vector(*inner),
-            NodeKind::Vector(_) => {
+            NodeKind::Vector(selector) if selector.extended.is_none() => {
                 let series = self.series(id)?;
                 let newest = series.iter().map(|samples| {
                     let samples = samples.iter().rev();
@@ -281,7 +287,7 @@ impl Context<'_> {
                         else {
                             return None;
                         };
-                        Some(operate(binary.op, lhs, rhs, compat)?.into_iter().collect())
+                        operate(binary.op, lhs, rhs, compat)
                     }
                     (None, Some(scalar)) => {
                         let vector = self.vector(binary.lhs)?;
@@ -379,13 +385,21 @@ impl Context<'_> {
         let DurationValue::Fixed(range) = matrix.range else {
             return None;
         };
+        let NodeKind::Vector(selector) = &self.expr[matrix.selector].kind else {
+            return None;
+        };
+        let extended = selector.extended;
         let seconds = SignedDuration::as_secs_f64(range);
         let after = self.time - (seconds * 1000.0) as i64;
         let mut results = Vec::new();
         for samples in self.series(matrix.selector)? {
+            // Extended ranges look beyond the edges.
+            let beyond = |kind| if extended == Some(kind) { LOOKBACK } else { 0 };
+            let right = beyond(ExtendedRange::Smoothed);
+            let left = right + beyond(ExtendedRange::Anchored);
             let inside = samples
                 .iter()
-                .filter(|(time, _)| *time > after && *time <= self.time);
+                .filter(|(time, _)| *time > after - left && *time <= self.time + right);
             let (times, values): (Vec<i64>, Vec<Value>) = inside.cloned().unzip();
             let histograms = histograms(values)?;
             let resets = window::resets(&histograms, self.compat);
@@ -397,7 +411,10 @@ impl Context<'_> {
                 after,
                 until: self.time,
             };
-            let change = |change| window::extrapolated_change(&window, change, self.compat).0;
+            let change = |change| match extended {
+                Some(kind) => window::extended_change(&window, kind, change).0,
+                None => window::extrapolated_change(&window, change, self.compat).0,
+            };
             let result = match function {
                 "rate" => change(Change::Rate { seconds }),
                 "increase" => change(Change::Increase),
@@ -453,8 +470,7 @@ impl Context<'_> {
         };
         let plain = matcher.op == MatchOp::Equal
             && selector.shift.at.is_none()
-            && selector.shift.offset.is_zero()
-            && selector.extended.is_none();
+            && selector.shift.offset.is_zero();
         if !plain {
             return None;
         }
@@ -471,24 +487,23 @@ fn histograms(values: Vec<Value>) -> Option<Vec<Arc<FloatHistogram>>> {
     histograms.collect()
 }
 
-/// `lhs op rhs`: nothing at all, or perhaps no element.
+/// `lhs op rhs`: one element, none, or nothing that this test knows.
 fn operate(
     op: BinaryOp,
     lhs: &Arc<FloatHistogram>,
     rhs: &Arc<FloatHistogram>,
     compat: Compat,
-) -> Option<Option<Value>> {
-    let made = |result: FloatHistogram| Value::Histogram(Arc::new(result));
-    Some(match op {
-        BinaryOp::Add => lhs.plus(rhs, compat).ok().map(|(sum, _)| made(sum)),
-        BinaryOp::Sub => lhs
-            .minus(rhs, compat)
-            .ok()
-            .map(|(difference, _)| made(difference)),
-        BinaryOp::Eq => lhs.equals(rhs).then(|| Value::Histogram(Arc::clone(lhs))),
-        BinaryOp::NotEq => (!lhs.equals(rhs)).then(|| Value::Histogram(Arc::clone(lhs))),
+) -> Option<Vec<Value>> {
+    let made = |(result, _)| Value::Histogram(Arc::new(result));
+    let same = || Value::Histogram(Arc::clone(lhs));
+    let result = match op {
+        BinaryOp::Add => lhs.plus(rhs, compat).ok().map(made),
+        BinaryOp::Sub => lhs.minus(rhs, compat).ok().map(made),
+        BinaryOp::Eq => lhs.equals(rhs).then(same),
+        BinaryOp::NotEq => (!lhs.equals(rhs)).then(same),
         _ => return None,
-    })
+    };
+    Some(Vec::from_iter(result))
 }
 
 /// `histogram op scalar`
