@@ -49,7 +49,7 @@ pub use facts::{Fact, Facts, Operation};
 pub use float::{CUSTOM_BUCKETS_SCHEMA, FloatHistogram, HistogramParts, InvalidHistogram};
 pub use fraction::fraction;
 pub use kahan::Compensated;
-pub use literal::HistogramSteps;
+pub use literal::{HistogramSteps, InvalidText, StepError};
 pub use quantile::quantile;
 pub use sum::{HistogramAverage, HistogramSum};
 
