@@ -1,247 +1,31 @@
-//! Computes with the native histograms of the recorded test scripts, without the engine: what single operations, functions and
-//! aggregations make of the series of a script, exactly as recorded from Prometheus 3.14.0 and 3.5.3.
-//!
-//! The scripts are read from `$PROMQL_TESTDATA`, by default `shared/golden/promql` beside the workspace. Without them the test
-//! says so and passes. Queries that need labels, matching or subqueries are the engine's and left out here.
+//! Evaluates what takes no engine: single operations on the series of a script.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "a test may panic, and prints what it counted"
-)]
-
-use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use promql::SignedDuration;
 use promql::histogram::window::{self, Change, InstantChange, InstantSample, Window};
-use promql::histogram::{
-    FloatHistogram, HistogramAverage, HistogramSteps, HistogramSum, as_stored, fraction, quantile,
-};
+use promql::histogram::{FloatHistogram, HistogramAverage, HistogramSum, fraction, quantile};
 use promql::parser::{
     AggregateOp, BinaryOp, Compat, DurationValue, Expr, ExtendedRange, MatchOp, NodeId, NodeKind,
-    ParserOptions, SeriesItem, Sign, parse, parse_series,
+    Sign,
 };
-use serde_json::Value as Json;
 
-const SCRIPTS: [&str; 5] = [
-    "native_histograms.test",
-    "histograms.test",
-    "extended_vectors.test",
-    "functions.test",
-    "aggregators.test",
-];
+use crate::script::{Data, Value};
+
+/// How far back an instant selector looks, in milliseconds.
 const LOOKBACK: i64 = 300_000;
 
-/// 3.5 adds plainly, so a sum of 3.1, 1e100, -1e100 and 1.3 depends on the order of series, which is the storage's secret.
-const DEPEND_ON_ORDER: [(&str, u64, Compat); 2] = [
-    ("native_histograms.test", 1204, Compat::V3_5),
-    ("native_histograms.test", 1225, Compat::V3_5),
-];
-
-#[test]
-fn single_operations_on_recorded_histograms_are_exact() {
-    let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/golden/promql");
-    let root = std::env::var_os("PROMQL_TESTDATA").map_or(default, PathBuf::from);
-    let Ok(results) = std::fs::read_to_string(root.join("eval-results.jsonl")) else {
-        println!("SKIPPED: no recorded results; set PROMQL_TESTDATA");
-        return;
-    };
-    let results: HashMap<(String, u64), Json> = results
-        .lines()
-        .map(|line| serde_json::from_str::<Json>(line).unwrap())
-        .map(|case| {
-            let file = case["file"].as_str().unwrap().to_owned();
-            ((file, case["line"].as_u64().unwrap()), case)
-        })
-        .collect();
-    for compat in [Compat::V3_14, Compat::V3_5] {
-        let (mut checked, mut left_out, mut wrong) = (0, 0, 0);
-        for script in SCRIPTS {
-            let text = std::fs::read_to_string(root.join("testdata/prometheus").join(script));
-            for (line, time, query, data) in instant_queries(&text.unwrap(), compat) {
-                let case = &results[&(script.to_owned(), line)];
-                if case["unstable"] == true || DEPEND_ON_ORDER.contains(&(script, line, compat)) {
-                    left_out += 1;
-                    continue;
-                }
-                let recorded = match compat {
-                    Compat::V3_14 => &case["r"],
-                    Compat::V3_5 => case.pointer("/v353/r").unwrap_or(&case["r"]),
-                };
-                let expected = recorded.pointer("/value/vector").and_then(Json::as_array);
-                let options = ParserOptions::v3_14().with_all_features();
-                let parsed = parse(&query, &options);
-                let (Some(expected), Ok(expr)) = (expected, parsed) else {
-                    left_out += 1;
-                    continue;
-                };
-                let context = Context {
-                    expr: &expr,
-                    data: &data,
-                    time,
-                    compat,
-                };
-                let Some(values) = context.vector(expr.root_id()) else {
-                    left_out += 1;
-                    continue;
-                };
-                let mut got: Vec<String> = values.iter().map(Value::text).collect();
-                let mut expected: Vec<String> = expected
-                    .iter()
-                    .map(|element| (element.get("h").or(element.get("v"))).unwrap())
-                    .map(|value| value.as_str().unwrap().to_owned())
-                    .collect();
-                got.sort();
-                expected.sort();
-                checked += 1;
-                if got != expected {
-                    wrong += 1;
-                    println!(
-                        "{script}:{line} ({compat:?}): {query}\n  expected {expected:?}\n  got      {got:?}"
-                    );
-                }
-            }
-        }
-        println!(
-            "{compat:?}: {checked} queries checked, {left_out} left to the engine, {wrong} wrong"
-        );
-        assert_eq!(wrong, 0);
-        assert!(checked > 200, "{checked}");
-    }
-}
-
-/// A value of a sample or a result.
-#[derive(Clone)]
-enum Value {
-    Float(f64),
-    Histogram(Arc<FloatHistogram>),
-}
-
-impl Value {
-    fn text(&self) -> String {
-        match self {
-            Self::Float(value) => promql::format::general(*value),
-            Self::Histogram(histogram) => histogram.to_test_notation(),
-        }
-    }
-}
-
-/// Series by name: labels in order, and samples.
-type Data = BTreeMap<String, Vec<Vec<(i64, Value)>>>;
-
-/// Returns the line, time and text of the instant queries of a script, with what is loaded then.
-fn instant_queries(script: &str, compat: Compat) -> Vec<(u64, i64, String, Arc<Data>)> {
-    let mut found = Vec::new();
-    let mut data = Arc::new(Data::new());
-    let mut step: Option<i64> = None;
-    for (line, text) in (1..).zip(script.lines().map(str::trim)) {
-        let mut words = text.split_whitespace();
-        match words.next() {
-            None => step = None,
-            Some(word) if word.starts_with('#') => {}
-            Some("clear") => data = Arc::default(),
-            Some("load") => step = words.next().map(milliseconds),
-            // Series of another kind: nothing here uses their names.
-            Some("load_with_nhcb") => step = None,
-            Some("eval") if text.starts_with("eval instant at ") => {
-                let rest = text.trim_start_matches("eval instant at ");
-                let (time, query) = rest.split_once(char::is_whitespace).unwrap();
-                let query = query.trim().to_owned();
-                found.push((line, milliseconds(time), query, Arc::clone(&data)));
-            }
-            Some(_) => {
-                if let Some(step) = step {
-                    load(Arc::make_mut(&mut data), text, step, compat);
-                }
-            }
-        }
-    }
-    found
-}
-
-fn load(data: &mut Data, text: &str, step: i64, compat: Compat) {
-    let series = parse_series(text).unwrap();
-    let name = series
-        .labels
-        .iter()
-        .find(|(name, _)| *name == "__name__")
-        .map_or_else(String::new, |(_, value)| value.to_string());
-    let mut samples: Vec<(i64, Option<FloatHistogram>)> = Vec::new();
-    let mut floats: Vec<f64> = Vec::new();
-    let mut time = 0;
-    for item in &series.items {
-        match item {
-            SeriesItem::Gap { steps } => time += step * *steps as i64,
-            SeriesItem::Stale => {
-                samples.push((time, None));
-                floats.push(f64::from_bits(0x7ff0_0000_0000_0002));
-                time += step;
-            }
-            SeriesItem::Floats {
-                first,
-                increment,
-                steps,
-            } => {
-                let mut value = *first;
-                for _ in 0..*steps {
-                    samples.push((time, None));
-                    floats.push(value);
-                    value += increment;
-                    time += step;
-                }
-            }
-            SeriesItem::Histograms {
-                first,
-                change,
-                steps,
-            } => {
-                for histogram in
-                    HistogramSteps::new(first, change.as_ref(), *steps, compat).unwrap()
-                {
-                    samples.push((time, Some(histogram.unwrap())));
-                    time += step;
-                }
-            }
-        }
-    }
-    as_stored(&mut samples);
-    let mut floats = floats.into_iter();
-    let samples = samples.into_iter().map(|(time, histogram)| {
-        let value = match histogram {
-            Some(histogram) => Value::Histogram(Arc::new(histogram)),
-            None => Value::Float(floats.next().unwrap()),
-        };
-        (time, value)
-    });
-    data.entry(name).or_default().push(samples.collect());
-}
-
-/// `1h30m` or seconds, in milliseconds.
-fn milliseconds(text: &str) -> i64 {
-    if let Ok(seconds) = text.parse::<f64>() {
-        return (seconds * 1000.0) as i64;
-    }
-    let options = ParserOptions::v3_14();
-    let expr = parse(text, &options).unwrap();
-    let NodeKind::Number(number) = &expr.root().kind else {
-        panic!("{text} is no duration");
-    };
-    (number.value * 1000.0) as i64
-}
-
 /// What a query is evaluated with.
-struct Context<'a> {
-    expr: &'a Expr,
-    data: &'a Data,
-    time: i64,
-    compat: Compat,
+pub(crate) struct Context<'a> {
+    pub(crate) expr: &'a Expr,
+    pub(crate) data: &'a Data,
+    pub(crate) time: i64,
+    pub(crate) compat: Compat,
 }
 
 impl Context<'_> {
     /// Evaluates a vector; `None` if that takes an engine.
-    fn vector(&self, id: NodeId) -> Option<Vec<Value>> {
+    pub(crate) fn vector(&self, id: NodeId) -> Option<Vec<Value>> {
         let compat = self.compat;
         match &self.expr[id].kind {
             NodeKind::Paren(inner) => self.vector(*inner),
