@@ -22,8 +22,8 @@ use super::parts::{InvalidHistogram, custom};
 ///
 /// let latency = FloatHistogram::from_text("{{schema:0 count:4 sum:5 buckets:[1 2 1]}}")?;
 /// assert_eq!(latency.to_string(), "{count:4, sum:5, (0.5,1]:1, (1,2]:2, (2,4]:1}");
-/// let median = promql::histogram::quantile(0.5, &latency);
-/// assert_eq!(median.0, 2f64.sqrt());
+/// let (median, _) = promql::histogram::quantile(0.5, &latency);
+/// assert_eq!(median, 1.414213562373095);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]

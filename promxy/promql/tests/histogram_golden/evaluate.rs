@@ -1,10 +1,15 @@
 //! Evaluates what takes no engine: single operations on the series of a script.
 
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use promql::SignedDuration;
 use promql::histogram::window::{self, Change, InstantChange, InstantSample, Window};
-use promql::histogram::{FloatHistogram, HistogramAverage, HistogramSum, fraction, quantile};
+use promql::histogram::{
+    Fact, Facts, FloatHistogram, HistogramAverage, HistogramSum, Incompatible, Operation, fraction,
+    quantile,
+};
 use promql::parser::{
     AggregateOp, BinaryOp, Compat, DurationValue, Expr, ExtendedRange, MatchOp, NodeId, NodeKind,
     Sign,
@@ -21,9 +26,58 @@ pub(crate) struct Context<'a> {
     pub(crate) data: &'a Data,
     pub(crate) time: i64,
     pub(crate) compat: Compat,
+    /// Whether only counts and sums are wanted.
+    pub(crate) only_counts_and_sums: Cell<bool>,
+    /// What the user would be told, in words that only one annotation has.
+    pub(crate) told: RefCell<BTreeSet<&'static str>>,
+}
+
+/// Words of all annotations about histograms.
+pub(crate) const ANNOTATIONS: [&str; 14] = [
+    "incompatible bucket layout encountered",
+    "is not a counter",
+    "is not a gauge",
+    "mix of histograms with exponential and custom buckets",
+    "incompatible custom buckets",
+    "conflicting counter resets during histogram addition",
+    "conflicting counter resets during histogram subtraction",
+    "conflicting counter resets during histogram aggregation",
+    "reconciled during addition",
+    "reconciled during subtraction",
+    "reconciled during aggregation",
+    "has NaN observations, result is NaN",
+    "has NaN observations, result is skewed higher",
+    "which are excluded from all fractions",
+];
+
+/// Returns the words of the annotation about a fact.
+fn words(fact: Fact) -> &'static str {
+    let of = |operation, [addition, subtraction, aggregation]: [usize; 3]| match operation {
+        Operation::Addition => ANNOTATIONS[addition],
+        Operation::Subtraction => ANNOTATIONS[subtraction],
+        Operation::Aggregation => ANNOTATIONS[aggregation],
+    };
+    match fact {
+        Fact::NotACounter => ANNOTATIONS[1],
+        Fact::NotAGauge => ANNOTATIONS[2],
+        Fact::MixedSchemas => ANNOTATIONS[3],
+        Fact::IncompatibleBounds => ANNOTATIONS[4],
+        Fact::ConflictingResets(operation) => of(operation, [5, 6, 7]),
+        Fact::BoundsReconciled(operation) => of(operation, [8, 9, 10]),
+        Fact::QuantileIsNan => ANNOTATIONS[11],
+        Fact::QuantileSkewedByNan => ANNOTATIONS[12],
+        Fact::NansInNoFraction => ANNOTATIONS[13],
+        Fact::StartTimesOverlap => "overlap",
+    }
 }
 
 impl Context<'_> {
+    /// Notes what comes with a result.
+    fn tell<T>(&self, (result, facts): (T, Facts)) -> T {
+        self.told.borrow_mut().extend(facts.iter().map(words));
+        result
+    }
+
     /// Evaluates a vector; `None` if that takes an engine.
     pub(crate) fn vector(&self, id: NodeId) -> Option<Vec<Value>> {
         let compat = self.compat;
@@ -32,10 +86,8 @@ impl Context<'_> {
             NodeKind::Vector(selector) if selector.extended.is_none() => {
                 let series = self.series(id)?;
                 let newest = series.iter().map(|samples| {
-                    let samples = samples.iter().rev();
-                    let mut inside = samples
-                        .filter(|(time, _)| *time <= self.time && *time > self.time - LOOKBACK);
-                    inside.next().map(|(_, value)| value.clone())
+                    let samples = self.between(samples, self.time - LOOKBACK, self.time);
+                    samples.last().map(|(_, value)| value.clone())
                 });
                 let newest: Vec<Value> = newest.flatten().collect();
                 let floats = newest.iter().any(|value| matches!(value, Value::Float(_)));
@@ -55,6 +107,10 @@ impl Context<'_> {
                 Some(negated.collect())
             }
             NodeKind::Binary(binary) => {
+                // Trimming needs the buckets.
+                if matches!(binary.op, BinaryOp::TrimUpper | BinaryOp::TrimLower) {
+                    self.only_counts_and_sums.set(false);
+                }
                 if binary
                     .matching
                     .as_ref()
@@ -71,7 +127,7 @@ impl Context<'_> {
                         else {
                             return None;
                         };
-                        operate(binary.op, lhs, rhs, compat)
+                        self.operate(binary.op, lhs, rhs)
                     }
                     (None, Some(scalar)) => {
                         let vector = self.vector(binary.lhs)?;
@@ -107,6 +163,58 @@ impl Context<'_> {
         }
     }
 
+    /// Returns the samples of a series after one time and until another, reduced to count and sum if no more is wanted.
+    fn between(&self, samples: &[(i64, Value)], after: i64, until: i64) -> Vec<(i64, Value)> {
+        let samples = samples.iter();
+        let inside: Vec<(i64, Value)> = samples
+            .filter(|(time, _)| *time > after && *time <= until)
+            .cloned()
+            .collect();
+        let (times, values): (Vec<i64>, Vec<Value>) = inside.iter().cloned().unzip();
+        let Some(histograms) = histograms(values).filter(|_| self.only_counts_and_sums.get())
+        else {
+            return inside;
+        };
+        let reduced = window::counts_and_sums_only(&histograms, |_| false, self.compat);
+        times
+            .into_iter()
+            .zip(reduced.into_iter().map(Value::Histogram))
+            .collect()
+    }
+
+    /// Returns what there is, or notes why it is not.
+    fn or_tell<T>(&self, result: Result<T, Incompatible>) -> Option<T> {
+        match result {
+            Ok(value) => Some(value),
+            Err(incompatible) => self.tell((None, incompatible.fact().into())),
+        }
+    }
+
+    /// `lhs op rhs`: one element, none, or nothing that this test knows.
+    fn operate(
+        &self,
+        op: BinaryOp,
+        lhs: &Arc<FloatHistogram>,
+        rhs: &Arc<FloatHistogram>,
+    ) -> Option<Vec<Value>> {
+        let made = |result: Result<(FloatHistogram, Facts), Incompatible>| {
+            if result.is_err() {
+                self.told.borrow_mut().insert(ANNOTATIONS[0]);
+            }
+            let result = result.ok().map(|result| self.tell(result));
+            result.map(|result| Value::Histogram(Arc::new(result)))
+        };
+        let same = || Value::Histogram(Arc::clone(lhs));
+        let result = match op {
+            BinaryOp::Add => made(lhs.plus(rhs, self.compat)),
+            BinaryOp::Sub => made(lhs.minus(rhs, self.compat)),
+            BinaryOp::Eq => lhs.equals(rhs).then(same),
+            BinaryOp::NotEq => (!lhs.equals(rhs)).then(same),
+            _ => return None,
+        };
+        Some(Vec::from_iter(result))
+    }
+
     fn aggregate(&self, op: AggregateOp, histograms: &[Arc<FloatHistogram>]) -> Option<Vec<Value>> {
         let Some((first, rest)) = histograms.split_first() else {
             return Some(Vec::new());
@@ -115,12 +223,14 @@ impl Context<'_> {
             AggregateOp::Sum => {
                 let mut sum = HistogramSum::new(first, self.compat);
                 let all = rest.iter().try_for_each(|histogram| sum.add(histogram));
-                all.ok().map(|()| sum.finish())
+                self.tell(((), sum.facts()));
+                self.or_tell(all).map(|()| sum.finish())
             }
             AggregateOp::Avg => {
                 let mut average = HistogramAverage::new(first, self.compat);
                 let all = rest.iter().try_for_each(|histogram| average.add(histogram));
-                all.ok().map(|()| average.finish())
+                self.tell(((), average.facts()));
+                self.or_tell(all).map(|()| average.finish())
             }
             _ => return None,
         };
@@ -142,6 +252,10 @@ impl Context<'_> {
                     .collect(),
             )
         };
+        let only_counts_and_sums = ["histogram_count", "histogram_sum", "histogram_avg"];
+        if only_counts_and_sums.contains(&function) {
+            self.only_counts_and_sums.set(true);
+        }
         match function {
             "histogram_count" => map(0, &|histogram| histogram.count),
             "histogram_sum" => map(0, &|histogram| histogram.sum),
@@ -149,12 +263,16 @@ impl Context<'_> {
             "histogram_stddev" => map(0, &FloatHistogram::standard_deviation),
             "histogram_stdvar" => map(0, &FloatHistogram::variance),
             "histogram_quantile" => {
+                self.only_counts_and_sums.set(false);
                 let q = number(0)?;
-                map(1, &|histogram| quantile(q, histogram).0)
+                map(1, &|histogram| self.tell(quantile(q, histogram)))
             }
             "histogram_fraction" => {
+                self.only_counts_and_sums.set(false);
                 let (lower, upper) = (number(0)?, number(1)?);
-                map(2, &|histogram| fraction(lower, upper, histogram, compat).0)
+                map(2, &|histogram| {
+                    self.tell(fraction(lower, upper, histogram, compat))
+                })
             }
             _ => self.over_time(function, args),
         }
@@ -181,10 +299,8 @@ impl Context<'_> {
             let beyond = |kind| if extended == Some(kind) { LOOKBACK } else { 0 };
             let right = beyond(ExtendedRange::Smoothed);
             let left = right + beyond(ExtendedRange::Anchored);
-            let inside = samples
-                .iter()
-                .filter(|(time, _)| *time > after - left && *time <= self.time + right);
-            let (times, values): (Vec<i64>, Vec<Value>) = inside.cloned().unzip();
+            let inside = self.between(samples, after - left, self.time + right);
+            let (times, values): (Vec<i64>, Vec<Value>) = inside.into_iter().unzip();
             let histograms = histograms(values)?;
             let resets = window::resets(&histograms, self.compat);
             let window = Window {
@@ -196,15 +312,15 @@ impl Context<'_> {
                 until: self.time,
             };
             let change = |change| match extended {
-                Some(kind) => window::extended_change(&window, kind, change).0,
-                None => window::extrapolated_change(&window, change, self.compat).0,
+                Some(kind) => self.tell(window::extended_change(&window, kind, change)),
+                None => self.tell(window::extrapolated_change(&window, change, self.compat)),
             };
             let result = match function {
                 "rate" => change(Change::Rate { seconds }),
                 "increase" => change(Change::Increase),
                 "delta" => change(Change::Delta),
-                "sum_over_time" => window::sum(&histograms, self.compat).0,
-                "avg_over_time" => window::average(&histograms, self.compat).0,
+                "sum_over_time" => self.tell(window::sum(&histograms, self.compat)),
+                "avg_over_time" => self.tell(window::average(&histograms, self.compat)),
                 "irate" => self.instant(&window, InstantChange::Rate),
                 "idelta" => self.instant(&window, InstantChange::Delta),
                 _ => return None,
@@ -225,7 +341,13 @@ impl Context<'_> {
             histogram,
         };
         let (first, last) = (sample(first_time, first), sample(last_time, last));
-        window::instant_change(first, last, *was_reset, change, self.compat).0
+        self.tell(window::instant_change(
+            first,
+            last,
+            *was_reset,
+            change,
+            self.compat,
+        ))
     }
 
     fn histograms(&self, id: NodeId) -> Option<Vec<Arc<FloatHistogram>>> {
@@ -269,25 +391,6 @@ fn histograms(values: Vec<Value>) -> Option<Vec<Arc<FloatHistogram>>> {
         Value::Float(_) => None,
     });
     histograms.collect()
-}
-
-/// `lhs op rhs`: one element, none, or nothing that this test knows.
-fn operate(
-    op: BinaryOp,
-    lhs: &Arc<FloatHistogram>,
-    rhs: &Arc<FloatHistogram>,
-    compat: Compat,
-) -> Option<Vec<Value>> {
-    let made = |(result, _)| Value::Histogram(Arc::new(result));
-    let same = || Value::Histogram(Arc::clone(lhs));
-    let result = match op {
-        BinaryOp::Add => lhs.plus(rhs, compat).ok().map(made),
-        BinaryOp::Sub => lhs.minus(rhs, compat).ok().map(made),
-        BinaryOp::Eq => lhs.equals(rhs).then(same),
-        BinaryOp::NotEq => (!lhs.equals(rhs)).then(same),
-        _ => return None,
-    };
-    Some(Vec::from_iter(result))
 }
 
 /// `histogram op scalar`

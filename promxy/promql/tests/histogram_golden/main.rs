@@ -13,13 +13,14 @@
 mod evaluate;
 mod script;
 
-use std::collections::HashMap;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use promql::parser::{Compat, ParserOptions, parse};
 use serde_json::Value as Json;
 
-use crate::evaluate::Context;
+use crate::evaluate::{ANNOTATIONS, Context};
 use crate::script::{Value, instant_queries};
 
 const SCRIPTS: [&str; 5] = [
@@ -78,6 +79,8 @@ fn single_operations_on_recorded_histograms_are_exact() {
                     data: &data,
                     time,
                     compat,
+                    only_counts_and_sums: Cell::default(),
+                    told: RefCell::default(),
                 };
                 let Some(values) = context.vector(expr.root_id()) else {
                     left_out += 1;
@@ -92,6 +95,22 @@ fn single_operations_on_recorded_histograms_are_exact() {
                 got.sort();
                 expected.sort();
                 checked += 1;
+                let told = ["warnings", "infos"].map(|kind| recorded[kind].as_array());
+                let told = told
+                    .into_iter()
+                    .flatten()
+                    .flatten()
+                    .filter_map(Json::as_str);
+                let told: BTreeSet<&str> = told
+                    .filter_map(|text| ANNOTATIONS.into_iter().find(|words| text.contains(words)))
+                    .collect();
+                if *context.told.borrow() != told {
+                    wrong += 1;
+                    println!(
+                        "{script}:{line} ({compat:?}): {query}\n  expected {told:?}\n  got      {:?}",
+                        context.told.borrow()
+                    );
+                }
                 if got != expected {
                     wrong += 1;
                     println!(
