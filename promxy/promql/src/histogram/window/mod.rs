@@ -66,6 +66,8 @@ pub fn resets(histograms: &[Arc<FloatHistogram>], compat: Compat) -> Vec<bool> {
 /// Reduces the samples of a series to count and sum, for queries that need no more. Resets are found with the help of the
 /// buckets first and become hints. Stale samples stay as they are.
 ///
+/// `histograms` are the samples that a selector looks at, instant selectors included: the first one has no predecessor then.
+///
 /// Follows `promql/histogram_stats_iterator.go`. Custom bounds are dropped as well, so bounds that differ go unnoticed.
 pub fn counts_and_sums_only(
     histograms: &[Arc<FloatHistogram>],
