@@ -102,14 +102,6 @@ impl Annotations {
             .collect()
     }
 
-    /// Returns the texts of one severity without their places.
-    pub fn bare_texts(&self, severity: Severity) -> impl Iterator<Item = &str> {
-        let entries = self.entries.iter();
-        entries
-            .filter(move |(_, annotation)| annotation.severity == severity)
-            .map(|(text, _)| text.as_str())
-    }
-
     /// Returns the warnings as the HTTP API shows them: at most ten, and how many more there are.
     pub fn warnings(&self, query: &str) -> Vec<String> {
         limited(self.texts(Severity::Warning, query), "warning")

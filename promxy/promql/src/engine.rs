@@ -7,12 +7,13 @@ use std::sync::Arc;
 use crate::annotations::Annotations;
 use crate::error::{QueryError, Stage};
 use crate::exec::{CancelToken, Context, Evaluator, Grid, SampleBudget, Series, result};
+use crate::histogram::window::counts_and_sums_only;
 use crate::join::join_all;
 use crate::parser::{Compat, Expr, ParserOptions, ValueType, parse};
 use crate::plan::{Plan, PlanId, PlanKind, Settings, is_text_in_parentheses};
 use crate::rewrite::{NodeRewriter, RewriteNode};
 use crate::stats::SampleStats;
-use crate::storage::{BoxFuture, Querier, Queryable, SeriesData, StorageError};
+use crate::storage::{BoxFuture, Querier, Queryable, SeriesData, is_stale};
 use crate::value::Value;
 
 /// How queries are evaluated.
@@ -227,7 +228,8 @@ impl Query {
         if let Some(rewriter) = rewriter {
             rewritten = rewrite(&mut plan, &self.expr, rewriter, &mut annotations).await?;
         }
-        let data = select(&plan, storage, &mut annotations, cancel).await?;
+        let compat = options.parser.compat;
+        let data = select(&plan, storage, &mut annotations, compat, cancel).await?;
         Ok(Prepared {
             query: self,
             plan,
@@ -293,6 +295,7 @@ async fn select(
     plan: &Plan,
     storage: &dyn Queryable,
     annotations: &mut Annotations,
+    compat: Compat,
     cancel: &CancelToken,
 ) -> Result<Vec<Vec<SeriesData>>, QueryError> {
     let mut data: Vec<Vec<SeriesData>> = plan.selects.iter().map(|_| Vec::new()).collect();
@@ -310,7 +313,7 @@ async fn select(
     let querier = querier.as_ref();
     let answers = join_all(wanted.iter().map(|index| {
         let select = &plan.selects[*index];
-        Box::pin(read_all(querier, select, cancel)) as BoxFuture<'_, _>
+        Box::pin(read_all(querier, select, compat, cancel)) as BoxFuture<'_, _>
     }));
     for (index, answer) in wanted.into_iter().zip(answers.await) {
         let (series, warnings) = answer?;
@@ -325,12 +328,18 @@ async fn select(
 async fn read_all(
     querier: &dyn Querier,
     select: &crate::plan::Select,
+    compat: Compat,
     cancel: &CancelToken,
 ) -> Result<(Vec<SeriesData>, Vec<String>), QueryError> {
     let mut set = querier.select(&select.hints, &select.matchers);
     let mut series = Vec::new();
-    while let Some(next) = set.next().await.map_err(|error: StorageError| QueryError::from(error))? {
+    while let Some(mut next) = set.next().await? {
         cancel.check(Stage::Execution)?;
+        if select.counts_only && !next.samples.histograms.is_empty() {
+            let samples = Arc::make_mut(&mut next.samples);
+            samples.histograms =
+                counts_and_sums_only(&samples.histograms, |h| is_stale(h.sum), compat);
+        }
         series.push(next);
     }
     Ok((series, set.warnings()))

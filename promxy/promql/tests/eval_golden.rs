@@ -132,7 +132,7 @@ fn results_are_as_recorded() {
 
 #[test]
 fn results_of_3_5_are_as_recorded() {
-    compare_results("v353", &options_3_5(), |case| match case.get("v353") {
+    compare_results("v353", &options_3_5(true), |case| match case.get("v353") {
         Some(older) => older["r"].clone(),
         None => plain(case),
     });
@@ -182,7 +182,7 @@ fn corner_cases_with_delayed_name_removal_are_as_recorded() {
 
 #[test]
 fn corner_cases_of_3_5_are_as_recorded() {
-    compare_extra("extra-v353", options_3_5(), |case| match case.get("v353") {
+    compare_extra("extra-v353", options_3_5(false), |case| match case.get("v353") {
         Some(older) => older.get("r").unwrap_or(older).clone(),
         None => case["plain"].clone(),
     });

@@ -303,11 +303,14 @@ impl Operation<'_> {
             Cardinality::OneToMany => "left",
             _ => "right",
         };
+        let mut pair = [later.labels.to_string(), earlier.labels.to_string()];
+        if self.compat > Compat::V3_5 {
+            pair.sort();
+        }
+        let [first, second] = pair;
         QueryError::execution(format!(
-            "found duplicate series for the match group {} on the {side} hand-side of the operation: [{}, {}];many-to-many matching not allowed: matching labels must be unique on one side",
+            "found duplicate series for the match group {} on the {side} hand-side of the operation: [{first}, {second}];many-to-many matching not allowed: matching labels must be unique on one side",
             later.labels.grouped(&self.labels.key),
-            later.labels,
-            earlier.labels,
         ))
     }
 

@@ -12,7 +12,7 @@ use crate::func::math;
 use crate::func::order::{Least, Ranked, sort_reversed};
 use crate::gomath;
 use crate::labels::{LabelMatcher, Labels, LabelsBuilder, METRIC_NAME, natural_cmp};
-use crate::parser::{MatchOp, ValueType};
+use crate::parser::MatchOp;
 use crate::plan::{CallPlan, PlanId, PlanKind, PlanNode, Selector};
 use std::cmp::Ordering;
 
@@ -256,11 +256,6 @@ impl<'a> Evaluator<'a, '_> {
             PlanKind::String(text) => text.to_str_lossy().into_owned(),
             _ => String::new(),
         }
-    }
-
-    /// Whether an argument is a scalar.
-    pub(super) fn is_scalar(&self, arg: PlanId) -> bool {
-        self.plan_node(arg).value_type == ValueType::Scalar
     }
 }
 

@@ -4,7 +4,7 @@
 //! Leaves below an aggregation are not evaluated by the loop but handed over series by series, so that a sum of many series
 //! holds one of them at a time.
 
-use super::{Column, Context, Evaluated, Series};
+use super::{Context, Evaluated, Series};
 use crate::error::QueryError;
 use crate::parser::{AggregateOp, ValueType};
 use crate::plan::{Plan, PlanId, PlanKind, PlanNode};
@@ -255,9 +255,4 @@ fn repeated(node: &PlanNode, value: Evaluated) -> Evaluated {
         }
         text @ Evaluated::String(_) => text,
     }
-}
-
-/// An empty column for every step of a grid; a shorthand.
-pub(crate) fn column_for(node: &PlanNode) -> Column {
-    Column::empty(node.grid.count)
 }

@@ -3,7 +3,7 @@
 //! Follows `resetHistograms`, `funcHistogramQuantile` and their neighbours in the reference; pinned by `histograms.test` and
 //! `native_histograms.test`. Which series are the buckets of one classic histogram is found once, not at every step.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::evaluator::drop_names_now;
 use super::{Column, Evaluated, Evaluator, Grid, Series};
@@ -36,11 +36,13 @@ impl Evaluator<'_, '_> {
                 let q = self.quantile_arg(args[0]);
                 let vector = self.series(args[1]);
                 let histograms = self.histograms(grid, vector, self.plan_node(args[1]).span);
+                let vector = self.plan_node(args[1]).span;
                 let spans = Spans {
-                    native: self.plan_node(args[0]).span,
-                    classic: self.plan_node(args[1]).span,
+                    native: self.native_span(args[0], vector),
+                    classic: vector,
                 };
-                let results = self.quantiles(grid, &histograms, &q, spans);
+                let mut fixed = HashSet::new();
+                let results = self.quantiles(grid, &histograms, &q, spans, &mut fixed);
                 self.merged_steps(grid, results).map(Evaluated::Matrix)
             }
             "histogram_quantiles" => self.histogram_quantiles(grid, args),
@@ -48,13 +50,22 @@ impl Evaluator<'_, '_> {
                 let (lower, upper) = (self.scalar(args[0]), self.scalar(args[1]));
                 let vector = self.series(args[2]);
                 let histograms = self.histograms(grid, vector, self.plan_node(args[2]).span);
-                let span = self.plan_node(args[0]).span;
+                let span = self.native_span(args[0], self.plan_node(args[2]).span);
                 let results = self.fractions(grid, &histograms, (&lower, &upper), span);
                 self.merged_steps(grid, results).map(Evaluated::Matrix)
             }
             _ => Err(QueryError::execution(format!(
                 "function {name} cannot be evaluated here"
             ))),
+        }
+    }
+
+    /// Returns where annotations about native histograms point: 3.5 takes the first argument for the vector.
+    fn native_span(&self, first: PlanId, vector: Span) -> Span {
+        if self.context.is_3_5() {
+            self.plan_node(first).span
+        } else {
+            vector
         }
     }
 
@@ -109,8 +120,9 @@ impl Evaluator<'_, '_> {
             classic: span,
         };
         let mut results = Vec::new();
+        let mut fixed = HashSet::new();
         for q in wanted {
-            for series in self.quantiles(grid, &histograms, &q, spans) {
+            for series in self.quantiles(grid, &histograms, &q, spans, &mut fixed) {
                 // The label is the quantile, which may be another one at every step.
                 let mut by_quantile: Vec<(u64, Series)> = Vec::new();
                 for (step, value) in series.column.floats() {
@@ -137,12 +149,14 @@ impl Evaluator<'_, '_> {
         self.merged_steps(grid, results).map(Evaluated::Matrix)
     }
 
+    /// Computes a quantile of each histogram. `fixed` remembers of which classic ones, at which steps, counts were raised.
     fn quantiles(
         &mut self,
         grid: Grid,
         histograms: &Histograms,
         q: &[f64],
         spans: Spans,
+        fixed: &mut HashSet<(usize, usize)>,
     ) -> Vec<Series> {
         let is_3_5 = self.context.is_3_5();
         let delays = self.context.delays_name_removal();
@@ -153,7 +167,7 @@ impl Evaluator<'_, '_> {
         let mut buckets = Vec::new();
         let mut forced_at: BTreeMap<usize, Vec<(Option<String>, ForcedMonotonicity)>> =
             BTreeMap::new();
-        for group in &histograms.classic {
+        for (index, group) in histograms.classic.iter().enumerate() {
             let mut column = Column::empty(grid.count);
             let mut name = self.context.late_name(&group.labels);
             name = name.filter(|name| !name.is_empty() || is_3_5);
@@ -164,7 +178,10 @@ impl Evaluator<'_, '_> {
                 }
                 let (value, forced) = classic::quantile(q[step], &mut buckets);
                 column.set_float(grid.count, step, value);
-                if let Some(forced) = forced {
+                // Counts that were raised for one quantile stay raised for the next.
+                if let Some(forced) = forced
+                    && fixed.insert((index, step))
+                {
                     let name = name.map(str::to_owned);
                     forced_at.entry(step).or_default().push((name, forced));
                 }

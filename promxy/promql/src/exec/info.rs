@@ -9,7 +9,7 @@ use super::selector::sample_times;
 use super::{Column, Context, Evaluated, Evaluator, Grid, Series};
 use crate::error::QueryError;
 use crate::labels::{LabelMatcher, Labels, LabelsBuilder, METRIC_NAME};
-use crate::plan::{CallPlan, PlanKind, PlanNode, effective_info_names};
+use crate::plan::{CallPlan, InfoPlan, PlanKind, PlanNode, effective_info_names};
 use crate::storage::{Samples, SeriesData};
 
 /// The labels that info series are found by.
@@ -44,7 +44,7 @@ impl Evaluator<'_, '_> {
             Some(info) if !identities.is_empty() => {
                 let data = &self.context.data[info.select];
                 let found = data.iter().filter(|series| identities.admit(&series.labels));
-                info_series(found, node.grid, (info.start, info.end), self.context)?
+                info_series(found, node.grid, info, self.context)?
             }
             _ => Vec::new(),
         };
@@ -96,13 +96,14 @@ struct Info {
 fn info_series<'d>(
     series: impl Iterator<Item = &'d SeriesData>,
     grid: Grid,
-    within: (i64, i64),
+    plan: &InfoPlan,
     context: &Context<'_>,
 ) -> Result<Vec<Info>, QueryError> {
     let mut infos = Vec::new();
     for series in series {
-        let samples = clipped(&series.samples, within);
-        let times = sample_times(&samples, grid, |_| 0, context.lookback);
+        let samples = clipped(&series.samples, (plan.start, plan.end));
+        let offset = |time: i64| plan.offset + plan.at.map_or(0, |at| time - at);
+        let times = sample_times(&samples, grid, offset, context.lookback);
         let mut taken = Column::empty(grid.count);
         for (step, time, _) in times {
             if samples.histogram_timestamps.binary_search(&time).is_ok() {
@@ -194,13 +195,13 @@ impl<'i> Join<'i> {
         }
         let mut places: HashMap<Labels, usize> = HashMap::new();
         let mut output: Vec<Series> = Vec::new();
-        let mut add = |labels: Labels, column: Column| {
+        let mut add = |labels: Labels, drop_name: bool, column: Column| {
             let next = output.len();
             let place = *places.entry(labels.clone()).or_insert(next);
             if place == next {
                 output.push(Series {
                     labels,
-                    drop_name: false,
+                    drop_name,
                     column,
                 });
                 return Ok(());
@@ -211,11 +212,11 @@ impl<'i> Join<'i> {
         for (series, is_info) in base.into_iter().zip(is_info) {
             context.check()?;
             if *is_info {
-                add(series.labels, series.column)?;
+                add(series.labels, series.drop_name, series.column)?;
                 continue;
             }
             for (labels, column) in self.enriched(&series, grid)? {
-                add(labels, column)?;
+                add(labels, series.drop_name, column)?;
             }
         }
         Ok(output)

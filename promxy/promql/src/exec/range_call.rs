@@ -314,7 +314,8 @@ impl<'s> Output<'s> {
         if !call.function.keeps_name() {
             drop_names_now(context, &mut series);
         }
-        if !context.delays_name_removal() && !self.seen.insert(series.labels.clone()) {
+        let may_coincide = context.delays_name_removal() || self.name == "absent_over_time";
+        if !may_coincide && !self.seen.insert(series.labels.clone()) {
             return Err(QueryError::duplicate_labels());
         }
         sink(context, series)

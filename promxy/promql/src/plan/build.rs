@@ -78,7 +78,7 @@ impl Plan {
             root,
             selects: Vec::<Select>::new(),
         };
-        plan.assign_grids(&wrapped, settings);
+        plan.assign_grids(&wrapped, settings, expr.root_id());
         Ok(plan)
     }
 }
@@ -157,7 +157,11 @@ impl Builder<'_> {
                     original_offset,
                     at,
                 });
-                (kind, Facts::pinned(at))
+                let facts = Facts {
+                    invariant: at.is_some(),
+                    ..Facts::default()
+                };
+                (kind, facts)
             }
             NodeKind::Unary { operand, .. } => {
                 let operand = self.plan(*operand);
@@ -282,6 +286,7 @@ impl Builder<'_> {
             original_offset,
             at,
             extended: selector.extended,
+            counts_only: false,
             select: usize::MAX,
         })
     }

@@ -4,7 +4,7 @@
 
 use super::{Plan, PlanId, PlanKind, Select, Selector, Settings, SubqueryPlan};
 use crate::exec::Grid;
-use crate::parser::{Compat, ExtendedRange, Grouping};
+use crate::parser::{BinaryOp, Compat, ExtendedRange, Grouping, NodeId};
 use crate::storage::SelectHints;
 
 /// What a node inherits from those above it.
@@ -22,10 +22,51 @@ struct Above {
     function: &'static str,
     /// The grouping of the aggregation directly above.
     grouping: Option<Grouping>,
+    counts: CountsOnly,
+}
+
+/// Whether count and sum of histograms are all that is looked at, by what is above.
+#[derive(Clone, Copy, Default)]
+struct CountsOnly {
+    /// `histogram_count`, `histogram_sum` or `histogram_avg` is above.
+    asked: bool,
+    /// Something that looks at buckets is.
+    refused: bool,
+    /// What the nearest of those functions wants, for 3.5.
+    nearest: bool,
+}
+
+impl CountsOnly {
+    fn holds(self, compat: Compat) -> bool {
+        match compat {
+            Compat::V3_5 => self.nearest,
+            Compat::V3_14 => self.asked && !self.refused,
+        }
+    }
+
+    /// Goes below a function. 3.5 overlooks the one that is the whole query.
+    fn below_function(&mut self, name: &str, is_query: bool) {
+        match name {
+            "histogram_count" | "histogram_sum" | "histogram_avg" => {
+                self.asked = true;
+                self.nearest = !is_query;
+            }
+            "histogram_quantile" | "histogram_quantiles" | "histogram_fraction" => {
+                self.refused = true;
+                self.nearest = false;
+            }
+            _ => {}
+        }
+    }
 }
 
 impl Plan {
-    pub(super) fn assign_grids(&mut self, wrapped: &[bool], settings: &Settings<'_>) {
+    pub(super) fn assign_grids(
+        &mut self,
+        wrapped: &[bool],
+        settings: &Settings<'_>,
+        query: NodeId,
+    ) {
         let top = Above {
             grid: settings.grid,
             subquery_offset: 0,
@@ -34,6 +75,7 @@ impl Plan {
             subquery_step: 0,
             function: "",
             grouping: None,
+            counts: CountsOnly::default(),
         };
         let mut inherited: Vec<Option<Above>> = vec![None; self.nodes.len()];
         inherited[self.root.index()] = Some(top);
@@ -46,7 +88,7 @@ impl Plan {
                 above.grid = above.grid.first_only();
                 above.grouping = None;
             }
-            if let Some(info) = self.info_select(index, above.grid, settings.lookback) {
+            if let Some(info) = self.info_select(index, above.grid, settings) {
                 self.selects.push(info);
             }
             let next_select = self.selects.len();
@@ -58,12 +100,14 @@ impl Plan {
                 PlanKind::Number(_) | PlanKind::String(_) => {}
                 PlanKind::Selector(selector) => {
                     selector.pin(above.grid);
+                    selector.counts_only = above.counts.holds(settings.compat);
                     let hints = above.hints(selector, 0, settings);
                     self.selects.push(new_select(selector, hints, id, next_select));
                 }
                 PlanKind::Range(range) => {
                     above.grouping = None;
                     range.selector.pin(above.grid);
+                    range.selector.counts_only = above.counts.holds(settings.compat);
                     let hints = above.hints(&range.selector, range.range, settings);
                     let select = new_select(&mut range.selector, hints, id, next_select);
                     self.selects.push(select);
@@ -82,12 +126,17 @@ impl Plan {
                 PlanKind::Binary(binary) => {
                     above.grouping = None;
                     above.function = "";
+                    above.counts.refused |=
+                        matches!(binary.op, BinaryOp::TrimLower | BinaryOp::TrimUpper);
                     inherited[binary.lhs.index()] = Some(above.clone());
                     inherited[binary.rhs.index()] = Some(above);
                 }
                 PlanKind::Call(call) => {
                     above.grouping = None;
                     above.function = call.function.name;
+                    above
+                        .counts
+                        .below_function(call.function.name, node.expr == query);
                     // The second argument of `info` is conditions, not an expression.
                     let evaluated = if call.info.is_some() { 1 } else { call.args.len() };
                     for arg in &call.args[..evaluated] {
@@ -136,6 +185,7 @@ fn new_select(selector: &mut Selector, hints: SelectHints, node: PlanId, index: 
     Select {
         matchers: selector.matchers.clone(),
         hints,
+        counts_only: selector.counts_only,
         node,
     }
 }
@@ -174,6 +224,7 @@ impl Above {
         self.subquery_range += subquery.range;
         self.subquery_step = step;
         self.grouping = None;
+        self.counts.refused = true;
         self
     }
 

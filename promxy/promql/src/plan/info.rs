@@ -2,11 +2,11 @@
 //!
 //! Follows `infoSelectHints` and `effectiveInfoNameMatchers` in `promql/info.go`.
 
-use super::{InfoPlan, Plan, PlanId, PlanKind, Select, Selector};
+use super::{InfoPlan, Plan, PlanId, PlanKind, RangeSelector, Select, Settings};
 use crate::Text;
 use crate::exec::Grid;
 use crate::labels::{LabelMatcher, METRIC_NAME};
-use crate::parser::{MatchOp, Matcher};
+use crate::parser::{Compat, MatchOp, Matcher};
 use crate::storage::SelectHints;
 
 /// Returns the conditions on the names of info metrics: those given, among which one has to ask for something, or the default.
@@ -38,7 +38,7 @@ pub(crate) fn effective_info_names(matchers: &[LabelMatcher]) -> Vec<LabelMatche
 
 impl Plan {
     /// If a node is a call of `info`, returns the select of its info series, which will be the next one.
-    pub(super) fn info_select(&mut self, index: usize, grid: Grid, lookback: i64) -> Option<Select> {
+    pub(super) fn info_select(&mut self, index: usize, grid: Grid, settings: &Settings<'_>) -> Option<Select> {
         let next = self.selects.len();
         let PlanKind::Call(call) = &self.nodes[index].kind else {
             return None;
@@ -54,21 +54,19 @@ impl Plan {
         let mut matchers = effective_info_names(given);
         let others = given.iter().filter(|matcher| matcher.name() != METRIC_NAME);
         matchers.extend(others.cloned());
-        let first = self.first_selector(call.args[0]);
-        let (mut start, mut end) = (grid.start, grid.end);
-        let mut offset = 0;
-        if let Some(selector) = first {
-            if let Some(at) = selector.at {
-                (start, end) = (at, at);
-            }
-            offset = selector.original_offset;
-        }
-        start -= lookback - 1 + offset;
+        let (at, offset) = match settings.compat {
+            Compat::V3_14 => self.reference_time(call.args[0]),
+            Compat::V3_5 => (None, 0),
+        };
+        let (mut start, mut end) = at.map_or((grid.start, grid.end), |at| (at, at));
+        start -= settings.lookback - 1 + offset;
         end -= offset;
         let info = InfoPlan {
             select: next,
             start,
             end,
+            at,
+            offset,
         };
         if let PlanKind::Call(call) = &mut self.nodes[index].kind {
             call.info = Some(info);
@@ -82,27 +80,40 @@ impl Plan {
                 function: "info",
                 ..SelectHints::default()
             },
+            counts_only: false,
             node: PlanId(index as u32),
         })
     }
 
-    /// Returns the first selector below a node, in the order of the query's text.
-    fn first_selector(&self, root: PlanId) -> Option<&Selector> {
-        let mut pending = vec![root];
-        while let Some(id) = pending.pop() {
+    /// Returns the time of `@` that the first selector below a node is looked at, if there is one, and by how much before: what
+    /// subqueries around it shift it by counts too, until one of them is pinned.
+    fn reference_time(&self, root: PlanId) -> (Option<i64>, i64) {
+        // Each node with the time and the offset that the subqueries above it give.
+        let mut pending: Vec<(PlanId, Option<i64>, i64)> = vec![(root, None, 0)];
+        while let Some((id, at, offset)) = pending.pop() {
+            let mut push = |id: PlanId| pending.push((id, at, offset));
             match &self.nodes[id.index()].kind {
-                PlanKind::Selector(selector) => return Some(selector),
-                PlanKind::Range(range) => return Some(&range.selector),
-                PlanKind::Subquery(subquery) => pending.push(subquery.expr),
-                PlanKind::Negate(operand) => pending.push(*operand),
-                PlanKind::Binary(binary) => pending.extend([binary.rhs, binary.lhs]),
-                PlanKind::Call(call) => pending.extend(call.args.iter().rev()),
+                PlanKind::Selector(selector)
+                | PlanKind::Range(RangeSelector { selector, .. }) => {
+                    return match selector.at {
+                        Some(_) => (selector.at, selector.original_offset),
+                        None => (at, offset + selector.original_offset),
+                    };
+                }
+                PlanKind::Subquery(subquery) => pending.push(match subquery.at {
+                    Some(_) => (subquery.expr, subquery.at, subquery.original_offset),
+                    None => (subquery.expr, at, offset + subquery.original_offset),
+                }),
+                PlanKind::Negate(operand) => push(*operand),
+                PlanKind::Binary(binary) => [binary.rhs, binary.lhs].into_iter().for_each(push),
+                PlanKind::Call(call) => call.args.iter().rev().copied().for_each(push),
                 PlanKind::Aggregate(aggregate) => {
-                    pending.extend([Some(aggregate.expr), aggregate.param].into_iter().flatten());
+                    push(aggregate.expr);
+                    aggregate.param.into_iter().for_each(push);
                 }
                 PlanKind::Number(_) | PlanKind::String(_) => {}
             }
         }
-        None
+        (None, 0)
     }
 }

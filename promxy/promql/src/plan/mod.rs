@@ -94,6 +94,8 @@ pub(crate) struct Selector {
     /// The time of `@`.
     pub(crate) at: Option<i64>,
     pub(crate) extended: Option<ExtendedRange>,
+    /// Whether count and sum of histograms are all that is looked at.
+    pub(crate) counts_only: bool,
     /// Which of the plan's selects has its series.
     pub(crate) select: usize,
 }
@@ -144,6 +146,10 @@ pub(crate) struct InfoPlan {
     /// Samples before and after these times do not count.
     pub(crate) start: i64,
     pub(crate) end: i64,
+    /// The time at which info series are looked at instead of that of the step.
+    pub(crate) at: Option<i64>,
+    /// How far before that time, in milliseconds.
+    pub(crate) offset: i64,
 }
 
 #[derive(Debug)]
@@ -161,6 +167,8 @@ pub(crate) struct AggregatePlan {
 pub(crate) struct Select {
     pub(crate) matchers: Arc<[LabelMatcher]>,
     pub(crate) hints: SelectHints,
+    /// Whether count and sum of histograms are all that is looked at.
+    pub(crate) counts_only: bool,
     /// The node that needs them.
     pub(crate) node: PlanId,
 }

@@ -31,13 +31,17 @@ pub fn almost_equal(a: f64, b: f64) -> bool {
 
 impl Expectations {
     /// Compares annotations.
-    pub(super) fn check_annotations(&self, annotations: &Annotations) -> Result<(), String> {
+    pub(super) fn check_annotations(
+        &self,
+        annotations: &Annotations,
+        query: &str,
+    ) -> Result<(), String> {
         let kinds = [
             (Severity::Warning, &self.warnings, self.no_warnings, "warn"),
             (Severity::Info, &self.infos, self.no_infos, "info"),
         ];
         for (severity, expected, none, name) in kinds {
-            let actual: Vec<&str> = annotations.bare_texts(severity).collect();
+            let actual = annotations.texts(severity, query);
             if none && !actual.is_empty() {
                 return Err(format!("unexpected {name} annotations: {actual:?}"));
             }

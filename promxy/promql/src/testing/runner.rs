@@ -181,7 +181,7 @@ impl Eval {
             (Ok(value), None) => {
                 let expectations = &self.expectations;
                 expectations
-                    .check_annotations(&outcome.annotations)
+                    .check_annotations(&outcome.annotations, query)
                     .and_then(|()| expectations.check_value(value, evaluation))
                     .map_err(context)?;
                 Ok(Some(value))
