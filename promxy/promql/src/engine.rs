@@ -367,18 +367,17 @@ impl Prepared {
         for (id, series) in rewritten {
             evaluator.replace(id, series);
         }
-        let value = evaluator.run();
-        let value = value
+        let evaluated = evaluator.run();
+        // As in the reference, an error of evaluation stands alone.
+        if evaluated.is_err() {
+            context.annotations = Annotations::default();
+        }
+        let value = evaluated
             .and_then(|evaluated| result(&plan, evaluated, &mut context, query.step == 0));
-        // As in the reference, an error stands alone.
-        let annotations = match &value {
-            Ok(_) => context.annotations,
-            Err(_) => Annotations::default(),
-        };
         Outcome {
             value,
             stats: context.budget.stats(),
-            annotations,
+            annotations: context.annotations,
         }
     }
 }

@@ -9,6 +9,7 @@ use super::selector::sample_times;
 use super::{Column, Context, Evaluated, Evaluator, Grid, Series};
 use crate::error::QueryError;
 use crate::labels::{LabelMatcher, Labels, LabelsBuilder, METRIC_NAME};
+use crate::parser::Compat;
 use crate::plan::{CallPlan, InfoPlan, PlanKind, PlanNode, effective_info_names};
 use crate::storage::{Samples, SeriesData};
 
@@ -27,7 +28,8 @@ impl Evaluator<'_, '_> {
             Some(PlanKind::Selector(selector)) => &selector.matchers,
             _ => &[],
         };
-        let names = effective_info_names(matchers);
+        let compat = self.context.options.parser.compat;
+        let names = effective_info_names(matchers, compat);
         let mut wanted: BTreeMap<&str, Vec<&LabelMatcher>> = BTreeMap::new();
         for matcher in matchers.iter().filter(|m| m.name() != METRIC_NAME) {
             wanted.entry(matcher.name()).or_default().push(matcher);
@@ -36,7 +38,11 @@ impl Evaluator<'_, '_> {
             .iter()
             .map(|series| {
                 let name = series.labels.metric_name();
-                names.iter().all(|matcher| matcher.matches(name))
+                let matches = |matcher: &LabelMatcher| matcher.matches(name);
+                match compat {
+                    Compat::V3_5 => names.iter().any(matches),
+                    Compat::V3_14 => names.iter().all(matches),
+                }
             })
             .collect();
         let identities = Identities::of(&base, &is_info);
@@ -48,7 +54,12 @@ impl Evaluator<'_, '_> {
             }
             _ => Vec::new(),
         };
-        let join = Join::new(&infos, &wanted);
+        // Without anything to find info series by, 3.5 forgets that conditions on names are none on labels.
+        if compat == Compat::V3_5 && identities.is_empty() {
+            let given = matchers.iter().filter(|matcher| matcher.name() == METRIC_NAME);
+            wanted.entry(METRIC_NAME).or_default().extend(given);
+        }
+        let join = Join::new(&infos, &wanted, compat);
         let output = join.enrich(base, &is_info, node.grid, self.context)?;
         let samples = output.iter().map(|series| series.column.samples()).sum();
         self.context.budget.take(samples)?;
@@ -151,6 +162,7 @@ struct Join<'i> {
     names: BTreeSet<&'i str>,
     /// The info series by metric name, instance and job.
     places: HashMap<(&'i str, [&'i str; 2]), Vec<usize>>,
+    compat: Compat,
 }
 
 fn identity(labels: &Labels) -> [&str; 2] {
@@ -158,7 +170,11 @@ fn identity(labels: &Labels) -> [&str; 2] {
 }
 
 impl<'i> Join<'i> {
-    fn new(infos: &'i [Info], wanted: &'i BTreeMap<&'i str, Vec<&'i LabelMatcher>>) -> Self {
+    fn new(
+        infos: &'i [Info],
+        wanted: &'i BTreeMap<&'i str, Vec<&'i LabelMatcher>>,
+        compat: Compat,
+    ) -> Self {
         let mut names = BTreeSet::new();
         let mut places: HashMap<_, Vec<usize>> = HashMap::new();
         for (index, info) in infos.iter().enumerate() {
@@ -174,6 +190,7 @@ impl<'i> Join<'i> {
             wanted,
             names,
             places,
+            compat,
         }
     }
 
@@ -269,6 +286,12 @@ impl<'i> Join<'i> {
             match newest {
                 Some((_, known)) if known > taken => {}
                 Some((other, known)) if known == taken => {
+                    if self.compat == Compat::V3_5 {
+                        let name = self.infos[other].labels.metric_name();
+                        return Err(QueryError::execution(format!(
+                            "found duplicate series for info metric {name}"
+                        )));
+                    }
                     return Err(QueryError::execution(format!(
                         "found duplicate series for info metric: existing {} @ {known}, new {} @ {taken}",
                         self.infos[other].labels, self.infos[*row].labels
@@ -282,10 +305,12 @@ impl<'i> Join<'i> {
 
     /// Returns the labels of a series together with those of info series; nothing if labels that are asked for cannot be had.
     fn labels(&self, base: &Labels, infos: &[usize]) -> Result<Option<Labels>, QueryError> {
-        if infos.is_empty() {
+        let all_optional = || {
             let mut matchers = self.wanted.values().flatten();
-            let kept = matchers.all(|matcher| matcher.matches(""));
-            return Ok(kept.then(|| base.clone()));
+            matchers.all(|matcher| matcher.matches(""))
+        };
+        if infos.is_empty() {
+            return Ok(all_optional().then(|| base.clone()));
         }
         let mut added = LabelsBuilder::new(&Labels::empty());
         for info in infos {
@@ -302,8 +327,12 @@ impl<'i> Join<'i> {
                 }
             }
         }
+        let added = added.build();
+        if added.is_empty() && self.compat == Compat::V3_5 && !all_optional() {
+            return Ok(None);
+        }
         let mut enriched = LabelsBuilder::new(base);
-        for (name, value) in added.build().iter() {
+        for (name, value) in added.iter() {
             enriched.set(name, value);
         }
         Ok(Some(enriched.build()))

@@ -10,7 +10,11 @@ use crate::parser::{Compat, MatchOp, Matcher};
 use crate::storage::SelectHints;
 
 /// Returns the conditions on the names of info metrics: those given, among which one has to ask for something, or the default.
-pub(crate) fn effective_info_names(matchers: &[LabelMatcher]) -> Vec<LabelMatcher> {
+/// 3.5 takes any condition that is given.
+pub(crate) fn effective_info_names(
+    matchers: &[LabelMatcher],
+    compat: Compat,
+) -> Vec<LabelMatcher> {
     let mut names: Vec<LabelMatcher> = matchers
         .iter()
         .filter(|matcher| matcher.name() == METRIC_NAME)
@@ -19,7 +23,7 @@ pub(crate) fn effective_info_names(matchers: &[LabelMatcher]) -> Vec<LabelMatche
     let asks = |matcher: &LabelMatcher| {
         matches!(matcher.matcher().op, MatchOp::Equal | MatchOp::Regex)
     };
-    if names.iter().any(asks) {
+    if names.iter().any(asks) || compat == Compat::V3_5 && !names.is_empty() {
         return names;
     }
     let (op, value) = if names.is_empty() {
@@ -51,13 +55,10 @@ impl Plan {
             Some(PlanKind::Selector(selector)) => &selector.matchers,
             _ => &[],
         };
-        let mut matchers = effective_info_names(given);
+        let mut matchers = effective_info_names(given, settings.compat);
         let others = given.iter().filter(|matcher| matcher.name() != METRIC_NAME);
         matchers.extend(others.cloned());
-        let (at, offset) = match settings.compat {
-            Compat::V3_14 => self.reference_time(call.args[0]),
-            Compat::V3_5 => (None, 0),
-        };
+        let (at, offset) = self.reference_time(call.args[0], settings.compat);
         let (mut start, mut end) = at.map_or((grid.start, grid.end), |at| (at, at));
         start -= settings.lookback - 1 + offset;
         end -= offset;
@@ -67,6 +68,15 @@ impl Plan {
             end,
             at,
             offset,
+        };
+        // 3.5 selects for that time, but then looks at the time of the step.
+        let info = match settings.compat {
+            Compat::V3_14 => info,
+            Compat::V3_5 => InfoPlan {
+                at: None,
+                offset: 0,
+                ..info
+            },
         };
         if let PlanKind::Call(call) = &mut self.nodes[index].kind {
             call.info = Some(info);
@@ -86,8 +96,8 @@ impl Plan {
     }
 
     /// Returns the time of `@` that the first selector below a node is looked at, if there is one, and by how much before: what
-    /// subqueries around it shift it by counts too, until one of them is pinned.
-    fn reference_time(&self, root: PlanId) -> (Option<i64>, i64) {
+    /// subqueries around it shift it by counts too, until one of them is pinned. 3.5 overlooks subqueries.
+    fn reference_time(&self, root: PlanId, compat: Compat) -> (Option<i64>, i64) {
         // Each node with the time and the offset that the subqueries above it give.
         let mut pending: Vec<(PlanId, Option<i64>, i64)> = vec![(root, None, 0)];
         while let Some((id, at, offset)) = pending.pop() {
@@ -101,6 +111,7 @@ impl Plan {
                     };
                 }
                 PlanKind::Subquery(subquery) => pending.push(match subquery.at {
+                    _ if compat == Compat::V3_5 => (subquery.expr, None, 0),
                     Some(_) => (subquery.expr, subquery.at, subquery.original_offset),
                     None => (subquery.expr, at, offset + subquery.original_offset),
                 }),
