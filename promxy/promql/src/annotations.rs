@@ -357,9 +357,7 @@ impl Remark {
     }
 
     pub(crate) fn sort_in_range_query() -> Self {
-        warning(
-            "sort is ineffective for range queries since results are always ordered by labels",
-        )
+        warning("sort is ineffective for range queries since results are always ordered by labels")
     }
 
     pub(crate) fn conflicting_resets(operation: Operation) -> Self {

@@ -272,7 +272,12 @@ async fn rewrite(
                     annotations.add_storage_warning(warning);
                 }
                 let series = answer.series.into_iter();
-                replaced.insert(*id, series.map(crate::rewrite::StepSeries::into_series).collect());
+                replaced.insert(
+                    *id,
+                    series
+                        .map(crate::rewrite::StepSeries::into_series)
+                        .collect(),
+                );
             }
         }
         let mut next = Vec::new();
@@ -372,8 +377,8 @@ impl Prepared {
         if evaluated.is_err() {
             context.annotations = Annotations::default();
         }
-        let value = evaluated
-            .and_then(|evaluated| result(&plan, evaluated, &mut context, query.step == 0));
+        let value =
+            evaluated.and_then(|evaluated| result(&plan, evaluated, &mut context, query.step == 0));
         Outcome {
             value,
             stats: context.budget.stats(),

@@ -45,7 +45,11 @@ pub(crate) fn two_digits(value: f64) -> String {
         return general(value);
     }
     let rounded: f64 = format!("{value:.1e}").parse().unwrap_or(value);
-    let exponent = if rounded == 0.0 { 0.0 } else { rounded.abs().log10().floor() };
+    let exponent = if rounded == 0.0 {
+        0.0
+    } else {
+        rounded.abs().log10().floor()
+    };
     if (-4.0..2.0).contains(&exponent) {
         return rounded.to_string();
     }

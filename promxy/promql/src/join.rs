@@ -18,7 +18,9 @@ enum Slot<'a, T> {
 }
 
 /// Polls futures side by side and returns their results in the same order.
-pub(crate) fn join_all<'a, T>(futures: impl IntoIterator<Item = BoxFuture<'a, T>>) -> JoinAll<'a, T> {
+pub(crate) fn join_all<'a, T>(
+    futures: impl IntoIterator<Item = BoxFuture<'a, T>>,
+) -> JoinAll<'a, T> {
     JoinAll {
         slots: futures.into_iter().map(Slot::Pending).collect(),
     }
@@ -40,13 +42,13 @@ impl<T: Unpin> Future for JoinAll<'_, T> {
         if !all_done {
             return Poll::Pending;
         }
-        let results = self
-            .slots
-            .iter_mut()
-            .filter_map(|slot| match std::mem::replace(slot, Slot::Taken) {
-                Slot::Done(value) => Some(value),
-                Slot::Pending(_) | Slot::Taken => None,
-            });
+        let results =
+            self.slots
+                .iter_mut()
+                .filter_map(|slot| match std::mem::replace(slot, Slot::Taken) {
+                    Slot::Done(value) => Some(value),
+                    Slot::Pending(_) | Slot::Taken => None,
+                });
         Poll::Ready(results.collect())
     }
 }

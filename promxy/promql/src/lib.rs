@@ -41,12 +41,12 @@ pub mod testing;
 mod text;
 pub mod value;
 
+pub use duration::{DurationError, SignedDuration};
 pub use engine::{Engine, EngineOptions, Outcome, Prepared, Query};
 pub use error::{QueryError, Stage};
 pub use exec::CancelToken;
 pub use rewrite::{NodeRewriter, RewriteNode, Rewritten, StepSeries};
 pub use stats::SampleStats;
-pub use duration::{DurationError, SignedDuration};
 pub use text::Text;
 
 /// The README's example, run as a test.

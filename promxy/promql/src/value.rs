@@ -75,7 +75,11 @@ impl MatrixSeries {
     pub fn floats(&self) -> impl Iterator<Item = (i64, f64)> {
         let (steps, raw) = match &self.points {
             Points::Steps(grid, column) => (
-                Some(column.floats().map(|(step, value)| (grid.time(step), value))),
+                Some(
+                    column
+                        .floats()
+                        .map(|(step, value)| (grid.time(step), value)),
+                ),
                 None,
             ),
             Points::Raw { floats, .. } => (None, Some(floats.iter().copied())),

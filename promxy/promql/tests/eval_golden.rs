@@ -4,20 +4,43 @@
 //! The recorded data is read from `$PROMQL_TESTDATA`, by default `shared/golden/promql` beside the workspace; its README says
 //! how it was made. Without it the tests say so and pass.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test says what it compared")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test says what it compared"
+)]
 
 mod eval;
 
 use std::collections::{BTreeMap, HashMap};
 
-use eval::{comparable, for_each_eval, json_lines, options_3_5, options_3_14, testdata, uses_types, written};
+use eval::{
+    comparable, for_each_eval, json_lines, options_3_5, options_3_14, testdata, uses_types, written,
+};
 use promql::parser::Compat;
 use promql::testing::{EngineSubject, MemoryStorage, Script, run};
 use promql::{Engine, EngineOptions};
 use serde_json::Value;
 
-/// Cases that do not hold yet, as `column file:line`. A case that comes to hold has to be taken off the list.
-const FAILING: &[&str] = &[];
+/// Cases that do not hold, as `column file:line`, with the reason. A case that comes to hold has to be taken off the list.
+const FAILING: &[&str] = &[
+    // Of several NaNs at the cut, and of sums without compensation, the order of 3.5's storage decides, which is random.
+    "extra-v353 extra.test:208",
+    "extra-v353 extra.test:214",
+    "v353 native_histograms.test:1204",
+    "v353 native_histograms.test:1225",
+    "v353 native_histograms.test:1538",
+    // 3.5 puts a count into the wrong bucket when spans have gaps; fixed in later versions.
+    "v353 native_histograms.test:1370",
+    // 3.5 crashes.
+    "v353 info.test:109",
+    // 3.5 reads info series only within the times of the other selectors.
+    "v353 info.test:248",
+    // 3.5 mixes up series that do not have a sample at every step.
+    "v353 info.test:263",
+    "v353 info.test:279",
+    "v353 info.test:284",
+];
 
 /// Compares what failed with the list.
 fn check(column: &str, total: usize, failures: &BTreeMap<String, String>) {
@@ -30,9 +53,18 @@ fn check(column: &str, total: usize, failures: &BTreeMap<String, String>) {
     for (case, failure) in failures {
         println!("{column} {case}\n{failure}");
     }
-    let fixed: Vec<&&str> = known.iter().filter(|case| !failures.contains_key(**case)).collect();
-    let new: Vec<&String> = failures.keys().filter(|case| !known.contains(&case.as_str())).collect();
-    assert!(new.is_empty() && fixed.is_empty(), "{column}: new {new:?}, fixed {fixed:?}");
+    let fixed: Vec<&&str> = known
+        .iter()
+        .filter(|case| !failures.contains_key(**case))
+        .collect();
+    let new: Vec<&String> = failures
+        .keys()
+        .filter(|case| !known.contains(&case.as_str()))
+        .collect();
+    assert!(
+        new.is_empty() && fixed.is_empty(),
+        "{column}: new {new:?}, fixed {fixed:?}"
+    );
 }
 
 fn subject(options: EngineOptions, file: &str) -> EngineSubject {
@@ -55,7 +87,10 @@ fn new_subject(options: EngineOptions) -> EngineSubject {
 /// Returns the reference's scripts by file name.
 fn scripts() -> Option<Vec<(String, Script)>> {
     let dir = testdata()?.join("testdata/prometheus");
-    let mut files: Vec<_> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<_> = std::fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     files.sort();
     let scripts = files.into_iter().map(|file| {
         let name = file.file_name().unwrap().to_string_lossy().into_owned();
@@ -87,7 +122,9 @@ fn the_scripts_of_the_reference_hold() {
 
 /// Compares the exact results of the reference's scripts with one column of the recordings.
 fn compare_results(column: &str, options: &EngineOptions, expected: impl Fn(&Value) -> Value) {
-    let (Some(dir), Some(scripts)) = (testdata(), scripts()) else { return };
+    let (Some(dir), Some(scripts)) = (testdata(), scripts()) else {
+        return;
+    };
     let mut recorded: HashMap<(String, usize), Value> = HashMap::new();
     for case in json_lines(&dir.join("eval-results.jsonl")) {
         let file = case["file"].as_str().unwrap().to_owned();
@@ -182,8 +219,10 @@ fn corner_cases_with_delayed_name_removal_are_as_recorded() {
 
 #[test]
 fn corner_cases_of_3_5_are_as_recorded() {
-    compare_extra("extra-v353", options_3_5(false), |case| match case.get("v353") {
-        Some(older) => older.get("r").unwrap_or(older).clone(),
-        None => case["plain"].clone(),
+    compare_extra("extra-v353", options_3_5(false), |case| {
+        match case.get("v353") {
+            Some(older) => older.get("r").unwrap_or(older).clone(),
+            None => case["plain"].clone(),
+        }
     });
 }

@@ -92,11 +92,7 @@ impl Evaluator<'_, '_> {
         self.merged_steps(node.grid, results).map(Evaluated::Matrix)
     }
 
-    fn vectors(
-        &mut self,
-        node: &PlanNode,
-        binary: &BinaryPlan,
-    ) -> Result<Evaluated, QueryError> {
+    fn vectors(&mut self, node: &PlanNode, binary: &BinaryPlan) -> Result<Evaluated, QueryError> {
         let (left, right) = (self.series(binary.lhs), self.series(binary.rhs));
         let default = VectorMatching {
             cardinality: Cardinality::OneToOne,
@@ -254,7 +250,11 @@ impl Matched {
 }
 
 /// Keeps the failure of the earliest step; of one step the first that was found.
-fn fail_at(failure: &mut Option<(usize, QueryError)>, step: usize, error: impl FnOnce() -> QueryError) {
+fn fail_at(
+    failure: &mut Option<(usize, QueryError)>,
+    step: usize,
+    error: impl FnOnce() -> QueryError,
+) {
     if failure.as_ref().is_none_or(|(known, _)| step < *known) {
         *failure = Some((step, error()));
     }
@@ -377,8 +377,6 @@ impl Operation<'_> {
     ) -> Labels {
         let key = (many.clone(), one.clone());
         let labels = known.entry(key);
-        labels
-            .or_insert_with(|| self.labels.of(many, one))
-            .clone()
+        labels.or_insert_with(|| self.labels.of(many, one)).clone()
     }
 }

@@ -120,12 +120,7 @@ impl<'a> Evaluator<'a, '_> {
         self.map_floats(grid, series, |_, value| part(&Date::of(value)))
     }
 
-    fn clamp(
-        &mut self,
-        grid: Grid,
-        name: &str,
-        args: &[PlanId],
-    ) -> Result<Evaluated, QueryError> {
+    fn clamp(&mut self, grid: Grid, name: &str, args: &[PlanId]) -> Result<Evaluated, QueryError> {
         let mut series = self.series(args[0]);
         let limit = self.scalar(args[1]);
         let unlimited = |value: f64| vec![value; grid.count];
@@ -246,7 +241,9 @@ impl<'a> Evaluator<'a, '_> {
         };
         sort_reversed(&mut ranked, least);
         let mut series: Vec<Option<Series>> = series.into_iter().map(Some).collect();
-        let sorted = ranked.iter().filter_map(|ranked| series[ranked.series].take());
+        let sorted = ranked
+            .iter()
+            .filter_map(|ranked| series[ranked.series].take());
         Evaluated::Matrix(sorted.collect())
     }
 

@@ -167,7 +167,9 @@ impl<'a, 'c> Evaluator<'a, 'c> {
     fn negate(&mut self, node: &PlanNode, operand: PlanId) -> Result<Evaluated, QueryError> {
         if node.value_type == ValueType::Scalar {
             let values = self.scalar(operand);
-            return Ok(Evaluated::Scalar(values.iter().map(|value| -value).collect()));
+            return Ok(Evaluated::Scalar(
+                values.iter().map(|value| -value).collect(),
+            ));
         }
         let compat = self.context.options.parser.compat;
         let mut series = self.series(operand);
@@ -216,7 +218,10 @@ fn is_stream(plan: &Plan, kind: &PlanKind) -> bool {
         PlanKind::Selector(_) => true,
         PlanKind::Call(call) => {
             call.function.name != "absent_over_time"
-                && call.args.iter().any(|arg| is_range(&plan.nodes[arg.index()].kind))
+                && call
+                    .args
+                    .iter()
+                    .any(|arg| is_range(&plan.nodes[arg.index()].kind))
         }
         _ => false,
     }
@@ -250,9 +255,11 @@ fn repeated(node: &PlanNode, value: Evaluated) -> Evaluated {
             }
             Evaluated::Matrix(series)
         }
-        Evaluated::Scalar(values) => {
-            Evaluated::Scalar(values.first().map_or_else(Vec::new, |v| vec![*v; grid.count]))
-        }
+        Evaluated::Scalar(values) => Evaluated::Scalar(
+            values
+                .first()
+                .map_or_else(Vec::new, |v| vec![*v; grid.count]),
+        ),
         text @ Evaluated::String(_) => text,
     }
 }

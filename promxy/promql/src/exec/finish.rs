@@ -145,7 +145,9 @@ pub(crate) fn result(
         PlanKind::Subquery(subquery) => plan.nodes[subquery.expr.index()].outer_grid(),
         _ => grid,
     };
-    let matrix = series.into_iter().filter(|series| !series.column.is_empty());
+    let matrix = series
+        .into_iter()
+        .filter(|series| !series.column.is_empty());
     let matrix = matrix.map(|series| MatrixSeries {
         labels: series.labels,
         points: Points::Steps(grid, series.column),
@@ -209,7 +211,9 @@ fn raw_matrix(
                 with_edges(inside, extended, window)
             }
         };
-        let sizes = histograms.iter().map(|(_, histogram)| histogram_samples(histogram));
+        let sizes = histograms
+            .iter()
+            .map(|(_, histogram)| histogram_samples(histogram));
         let held = floats.len() + sizes.sum::<usize>();
         context.budget.looked_at(held);
         context.budget.take(held)?;

@@ -113,7 +113,10 @@ impl Evaluator<'_, '_> {
         let label = self.text(args[1]);
         let vector = self.series(args[0]);
         let span = self.plan_node(args[0]).span;
-        let wanted: Vec<Vec<f64>> = args[2..].iter().map(|arg| self.quantile_arg(*arg)).collect();
+        let wanted: Vec<Vec<f64>> = args[2..]
+            .iter()
+            .map(|arg| self.quantile_arg(*arg))
+            .collect();
         let histograms = self.histograms(grid, vector, span);
         let spans = Spans {
             native: span,
@@ -141,7 +144,10 @@ impl Evaluator<'_, '_> {
                         ));
                         by_quantile.len() - 1
                     });
-                    by_quantile[place].1.column.set_float(grid.count, step, value);
+                    by_quantile[place]
+                        .1
+                        .column
+                        .set_float(grid.count, step, value);
                 }
                 results.extend(by_quantile.into_iter().map(|(_, series)| series));
             }
@@ -248,8 +254,7 @@ impl Evaluator<'_, '_> {
             for step in 0..grid.count {
                 histograms.buckets(group, step, &mut buckets);
                 if !buckets.is_empty() {
-                    let value =
-                        classic::fraction(lower[step], upper[step], &mut buckets, compat);
+                    let value = classic::fraction(lower[step], upper[step], &mut buckets, compat);
                     column.set_float(grid.count, step, value);
                 }
             }
@@ -356,7 +361,11 @@ impl Evaluator<'_, '_> {
             let group = &mut classic[*group];
             let mut conflicts = Vec::new();
             for (step, _) in native.column.histograms() {
-                if group.buckets.iter().any(|(_, column)| column.present.has(step)) {
+                if group
+                    .buckets
+                    .iter()
+                    .any(|(_, column)| column.present.has(step))
+                {
                     conflicts.push(step);
                 }
             }

@@ -49,14 +49,18 @@ impl Evaluator<'_, '_> {
         let infos = match &call.info {
             Some(info) if !identities.is_empty() => {
                 let data = &self.context.data[info.select];
-                let found = data.iter().filter(|series| identities.admit(&series.labels));
+                let found = data
+                    .iter()
+                    .filter(|series| identities.admit(&series.labels));
                 info_series(found, node.grid, info, self.context)?
             }
             _ => Vec::new(),
         };
         // Without anything to find info series by, 3.5 forgets that conditions on names are none on labels.
         if compat == Compat::V3_5 && identities.is_empty() {
-            let given = matchers.iter().filter(|matcher| matcher.name() == METRIC_NAME);
+            let given = matchers
+                .iter()
+                .filter(|matcher| matcher.name() == METRIC_NAME);
             wanted.entry(METRIC_NAME).or_default().extend(given);
         }
         let join = Join::new(&infos, &wanted, compat);
@@ -240,11 +244,7 @@ impl<'i> Join<'i> {
     }
 
     /// Returns a series under the labels that it has from step to step.
-    fn enriched(
-        &self,
-        series: &Series,
-        grid: Grid,
-    ) -> Result<Vec<(Labels, Column)>, QueryError> {
+    fn enriched(&self, series: &Series, grid: Grid) -> Result<Vec<(Labels, Column)>, QueryError> {
         let identity = identity(&series.labels);
         let rows: Vec<&Vec<usize>> = self
             .names

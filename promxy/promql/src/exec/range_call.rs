@@ -10,6 +10,7 @@ use super::window::{RangeSamples, Window, Windowing};
 use super::{Column, Context, Evaluated, Evaluator, Series};
 use crate::annotations::Remark;
 use crate::error::QueryError;
+use crate::func::FloatKernel;
 use crate::func::counts::{Count, End, Occurrences, Present, TimeAt, ValueAt};
 use crate::func::mixed::{MixedWindows, Notes};
 use crate::func::over_time::{Average, Extreme, ExtremeOf, Sum, Variance};
@@ -17,7 +18,6 @@ use crate::func::rate::{Change, ExtendedRate, ExtrapolatedRate, InstantChange};
 use crate::func::regression::{Prediction, Slope};
 use crate::func::smoothing::Smoothing;
 use crate::func::spread::{MedianDeviation, Quantile};
-use crate::func::FloatKernel;
 use crate::histogram::Fact;
 use crate::labels::Labels;
 use crate::parser::{Compat, ExtendedRange, Span, ValueType};
@@ -100,9 +100,7 @@ impl RangeFunction {
                 matches!(self, Self::Change(_) | Self::Changes | Self::Resets),
                 "changes, delta, increase, rate, resets",
             ),
-            ExtendedRange::Smoothed => {
-                (matches!(self, Self::Change(_)), "delta, increase, rate")
-            }
+            ExtendedRange::Smoothed => (matches!(self, Self::Change(_)), "delta, increase, rate"),
         };
         if allowed {
             return Ok(());
@@ -141,7 +139,9 @@ impl<'a> Evaluator<'a, '_> {
     ) -> Result<(), QueryError> {
         let name = call.function.name;
         let Some(function) = RangeFunction::of(name) else {
-            return Err(QueryError::execution(format!("{name} is not evaluated over ranges")));
+            return Err(QueryError::execution(format!(
+                "{name} is not evaluated over ranges"
+            )));
         };
         let mut scalars = Vec::new();
         for arg in &call.args {
@@ -149,7 +149,10 @@ impl<'a> Evaluator<'a, '_> {
                 scalars.push(self.scalar(*arg));
             }
         }
-        let range_arg = call.args.iter().find(|arg| is_range(&self.plan_node(**arg).kind));
+        let range_arg = call
+            .args
+            .iter()
+            .find(|arg| is_range(&self.plan_node(**arg).kind));
         let Some(range_node) = range_arg.map(|arg| self.plan_node(*arg)) else {
             return Ok(());
         };
@@ -194,13 +197,7 @@ impl<'a> Evaluator<'a, '_> {
                 let data: &'a [crate::storage::SeriesData] = &self.context.data[selector.select];
                 for series in data {
                     let samples = RangeSamples::of_storage(&series.samples, with_starts);
-                    output.series(
-                        self.context,
-                        &call,
-                        &samples,
-                        (&series.labels, false),
-                        sink,
-                    )?;
+                    output.series(self.context, &call, &samples, (&series.labels, false), sink)?;
                 }
                 Ok(())
             }
@@ -224,7 +221,8 @@ impl<'a> Evaluator<'a, '_> {
                 let mut output = Output::new(name, span);
                 for series in inner {
                     let held = series.column.samples();
-                    let samples = RangeSamples::of_subquery(&series, inner_grid, compat == Compat::V3_14);
+                    let samples =
+                        RangeSamples::of_subquery(&series, inner_grid, compat == Compat::V3_14);
                     output.series(
                         self.context,
                         &call,
@@ -425,9 +423,10 @@ impl RangeCall<'_> {
                 root: false,
             }),
             RangeFunction::Quantile => output.of(&mut Quantile::new(floats, &self.scalars[0])),
-            RangeFunction::MedianDeviation => {
-                output.of(&mut MedianDeviation::new(floats, self.compat == Compat::V3_14))
-            }
+            RangeFunction::MedianDeviation => output.of(&mut MedianDeviation::new(
+                floats,
+                self.compat == Compat::V3_14,
+            )),
             RangeFunction::Count => output.of(&mut Count),
             RangeFunction::Present => output.of(&mut Present),
             RangeFunction::Value(end) => output.of(&mut ValueAt(floats, end)),

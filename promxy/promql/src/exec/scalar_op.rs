@@ -190,7 +190,10 @@ pub(super) fn columns(
 ) -> (Column, Bitmap) {
     let is_trim = matches!(op, BinaryOp::TrimLower | BinaryOp::TrimUpper);
     if left.histograms.is_empty() && right.histograms.is_empty() && !is_trim {
-        return (float_columns(op, return_bool, left, right, steps), steps.clone());
+        return (
+            float_columns(op, return_bool, left, right, steps),
+            steps.clone(),
+        );
     }
     let count = left.values.len().max(right.values.len());
     let last = steps.iter().last().map_or(0, |last| last + 1);

@@ -123,12 +123,8 @@ impl Smoothed<'_> {
         let is_counter = !gauge(first.hint) || !gauge(last.hint);
         let compat = context.options.parser.compat;
         let was_reset = is_counter && last.detect_reset(first, compat);
-        let interpolated = window::interpolate(
-            (times[before], first),
-            (times[next], last),
-            was_reset,
-            now,
-        );
+        let interpolated =
+            window::interpolate((times[before], first), (times[next], last), was_reset, now);
         match interpolated {
             Ok((histogram, facts)) => {
                 for fact in facts.iter() {

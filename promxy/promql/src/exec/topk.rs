@@ -74,7 +74,10 @@ impl Evaluator<'_, '_> {
                 let in_range = (-TOO_MANY..TOO_MANY).contains(k);
                 let is_used = || series.iter().any(|series| series.column.steps().has(step));
                 if !in_range && is_used() {
-                    return error(format!("Scalar value {} overflows int64", format::general(*k)));
+                    return error(format!(
+                        "Scalar value {} overflows int64",
+                        format::general(*k)
+                    ));
                 }
             }
             return Ok(bounds.max >= 1.0);

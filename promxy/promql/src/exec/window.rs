@@ -106,7 +106,11 @@ impl<'a> RangeSamples<'a> {
     /// Turns the result of a subquery into samples.
     ///
     /// What histograms say of resets is forgotten from 3.6 on: a subquery may miss samples, or see them twice.
-    pub(crate) fn of_subquery(series: &Series, grid: Grid, forget_resets: bool) -> RangeSamples<'static> {
+    pub(crate) fn of_subquery(
+        series: &Series,
+        grid: Grid,
+        forget_resets: bool,
+    ) -> RangeSamples<'static> {
         let (times, values) = series
             .column
             .floats()

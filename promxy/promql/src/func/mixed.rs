@@ -82,9 +82,9 @@ impl MixedWindows<'_> {
             RangeFunction::Present => Some(Sample::Float(1.0)),
             RangeFunction::Value(end) => self.value_at(end, window),
             RangeFunction::Time(end) => Some(Sample::Float(self.time_at(end, window))),
-            RangeFunction::Changes | RangeFunction::Resets => {
-                self.occurrences(window).map(|count| Sample::Float(f64::from(count)))
-            }
+            RangeFunction::Changes | RangeFunction::Resets => self
+                .occurrences(window)
+                .map(|count| Sample::Float(f64::from(count))),
             RangeFunction::InstantRate | RangeFunction::InstantDelta => {
                 self.instant_change(kernel, window, notes)
             }
@@ -99,9 +99,7 @@ impl MixedWindows<'_> {
                 None
             }
             RangeFunction::Change(change) => self.change(change, window, notes),
-            RangeFunction::Sum => {
-                noted(sum(self.histograms(window), self.call.compat), notes)
-            }
+            RangeFunction::Sum => noted(sum(self.histograms(window), self.call.compat), notes),
             RangeFunction::Average => {
                 noted(average(self.histograms(window), self.call.compat), notes)
             }
@@ -248,9 +246,7 @@ impl MixedWindows<'_> {
         };
         Some(match place {
             Place::Float(index) => Sample::Float(self.samples.floats().values[index]),
-            Place::Histogram(index) => {
-                Sample::Histogram(self.samples.histograms[index].clone())
-            }
+            Place::Histogram(index) => Sample::Histogram(self.samples.histograms[index].clone()),
         })
     }
 

@@ -278,7 +278,11 @@ impl FloatKernel for ExtremeOf<'_> {
     fn window(&mut self, window: &Window) -> Option<f64> {
         let values = self.floats.values;
         self.seen = self.seen.max(window.from);
-        while self.candidates.front().is_some_and(|first| *first < window.from) {
+        while self
+            .candidates
+            .front()
+            .is_some_and(|first| *first < window.from)
+        {
             self.candidates.pop_front();
         }
         while self.seen < window.to {
@@ -295,7 +299,11 @@ impl FloatKernel for ExtremeOf<'_> {
         }
         // Of nothing but NaN the first one is the value, the last one the time.
         let winner = self.candidates.front().copied();
-        let only_nan = if self.time { window.to - 1 } else { window.from };
+        let only_nan = if self.time {
+            window.to - 1
+        } else {
+            window.from
+        };
         let winner = winner.unwrap_or(only_nan);
         Some(if self.time {
             self.floats.times[winner] as f64 / 1000.0

@@ -63,7 +63,8 @@ impl SortedWindow {
             }
         } else {
             self.sorted.clear();
-            self.sorted.extend_from_slice(&values[window.from..window.to]);
+            self.sorted
+                .extend_from_slice(&values[window.from..window.to]);
             self.sorted.sort_by(|a, b| nan_first(*a, *b));
         }
         (self.from, self.to) = (window.from, window.to);

@@ -26,13 +26,13 @@ mod printer;
 mod series;
 mod token;
 
+pub(crate) use ast::node_index;
 pub use ast::{
     Aggregate, AggregateOp, At, Binary, BinaryOp, Call, Cardinality, DurationExpr, DurationId,
     DurationKind, DurationNode, DurationOp, DurationValue, Expr, ExtendedRange, Grouping, MatchOp,
     Matcher, MatrixSelector, Node, NodeId, NodeKind, NumberLiteral, Sign, Span, Subquery,
     TimeShift, ValueType, VectorMatching, VectorSelector,
 };
-pub(crate) use ast::node_index;
 pub use errors::ParseError;
 pub use functions::{Arity, Function, function, functions};
 pub use series::{CounterResetHint, HistogramLiteral, SeriesDescription, SeriesItem, parse_series};

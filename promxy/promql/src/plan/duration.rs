@@ -4,9 +4,7 @@
 
 use crate::error::QueryError;
 use crate::gomath;
-use crate::parser::{
-    DurationExpr, DurationKind, DurationNode, DurationOp, DurationValue, Sign,
-};
+use crate::parser::{DurationExpr, DurationKind, DurationNode, DurationOp, DurationValue, Sign};
 
 /// Whether a duration may be zero or negative.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -102,7 +102,8 @@ impl Plan {
                     selector.pin(above.grid);
                     selector.counts_only = above.counts.holds(settings.compat);
                     let hints = above.hints(selector, 0, settings);
-                    self.selects.push(new_select(selector, hints, id, next_select));
+                    self.selects
+                        .push(new_select(selector, hints, id, next_select));
                 }
                 PlanKind::Range(range) => {
                     above.grouping = None;
@@ -138,7 +139,11 @@ impl Plan {
                         .counts
                         .below_function(call.function.name, node.expr == query);
                     // The second argument of `info` is conditions, not an expression.
-                    let evaluated = if call.info.is_some() { 1 } else { call.args.len() };
+                    let evaluated = if call.info.is_some() {
+                        1
+                    } else {
+                        call.args.len()
+                    };
                     for arg in &call.args[..evaluated] {
                         inherited[arg.index()] = Some(above.clone());
                     }
@@ -158,7 +163,9 @@ impl Plan {
         let last = self.selects.len().wrapping_sub(1);
         for node in &mut self.nodes {
             match &mut node.kind {
-                PlanKind::Selector(selector) => selector.select = last.wrapping_sub(selector.select),
+                PlanKind::Selector(selector) => {
+                    selector.select = last.wrapping_sub(selector.select)
+                }
                 PlanKind::Range(range) => {
                     range.selector.select = last.wrapping_sub(range.selector.select);
                 }
@@ -245,7 +252,9 @@ impl Above {
             (Some(ExtendedRange::Smoothed), 0) => (settings.lookback, settings.lookback),
             (None, range) => (range, 0),
             (Some(ExtendedRange::Anchored), range) => (range + settings.lookback, 0),
-            (Some(ExtendedRange::Smoothed), range) => (range + settings.lookback, settings.lookback),
+            (Some(ExtendedRange::Smoothed), range) => {
+                (range + settings.lookback, settings.lookback)
+            }
         };
         SelectHints {
             // The sample exactly at the far edge does not count.

@@ -11,18 +11,14 @@ use crate::storage::SelectHints;
 
 /// Returns the conditions on the names of info metrics: those given, among which one has to ask for something, or the default.
 /// 3.5 takes any condition that is given.
-pub(crate) fn effective_info_names(
-    matchers: &[LabelMatcher],
-    compat: Compat,
-) -> Vec<LabelMatcher> {
+pub(crate) fn effective_info_names(matchers: &[LabelMatcher], compat: Compat) -> Vec<LabelMatcher> {
     let mut names: Vec<LabelMatcher> = matchers
         .iter()
         .filter(|matcher| matcher.name() == METRIC_NAME)
         .cloned()
         .collect();
-    let asks = |matcher: &LabelMatcher| {
-        matches!(matcher.matcher().op, MatchOp::Equal | MatchOp::Regex)
-    };
+    let asks =
+        |matcher: &LabelMatcher| matches!(matcher.matcher().op, MatchOp::Equal | MatchOp::Regex);
     if names.iter().any(asks) || compat == Compat::V3_5 && !names.is_empty() {
         return names;
     }
@@ -42,7 +38,12 @@ pub(crate) fn effective_info_names(
 
 impl Plan {
     /// If a node is a call of `info`, returns the select of its info series, which will be the next one.
-    pub(super) fn info_select(&mut self, index: usize, grid: Grid, settings: &Settings<'_>) -> Option<Select> {
+    pub(super) fn info_select(
+        &mut self,
+        index: usize,
+        grid: Grid,
+        settings: &Settings<'_>,
+    ) -> Option<Select> {
         let next = self.selects.len();
         let PlanKind::Call(call) = &self.nodes[index].kind else {
             return None;
@@ -103,8 +104,7 @@ impl Plan {
         while let Some((id, at, offset)) = pending.pop() {
             let mut push = |id: PlanId| pending.push((id, at, offset));
             match &self.nodes[id.index()].kind {
-                PlanKind::Selector(selector)
-                | PlanKind::Range(RangeSelector { selector, .. }) => {
+                PlanKind::Selector(selector) | PlanKind::Range(RangeSelector { selector, .. }) => {
                     return match selector.at {
                         Some(_) => (selector.at, selector.original_offset),
                         None => (at, offset + selector.original_offset),

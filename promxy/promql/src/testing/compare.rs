@@ -93,14 +93,18 @@ impl Expectations {
         for (position, sample) in vector.iter().enumerate() {
             let labels = &sample.labels;
             let Some((index, values)) = expected.remove(labels) else {
-                return Err(format!("unexpected metric {labels} with {:?}", sample.value));
+                return Err(format!(
+                    "unexpected metric {labels} with {:?}",
+                    sample.value
+                ));
             };
             if self.ordered && index != position {
-                return Err(format!("expected {labels} at position {index}, got {position}"));
+                return Err(format!(
+                    "expected {labels} at position {index}, got {position}"
+                ));
             }
             let value = values.first().unwrap_or(&Described::Gap);
-            check_sample(value, &sample.value)
-                .map_err(|error| format!("{labels}: {error}"))?;
+            check_sample(value, &sample.value).map_err(|error| format!("{labels}: {error}"))?;
         }
         none_left(&expected)
     }

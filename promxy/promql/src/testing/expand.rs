@@ -21,9 +21,7 @@ pub(super) enum Described {
 }
 
 /// Returns the labels and values of a description.
-pub(super) fn expand(
-    description: &SeriesDescription,
-) -> Result<(Labels, Vec<Described>), String> {
+pub(super) fn expand(description: &SeriesDescription) -> Result<(Labels, Vec<Described>), String> {
     let labels = description
         .labels
         .iter()
@@ -55,9 +53,8 @@ pub(super) fn expand(
             }
             SeriesItem::Histograms { first, change, .. } => {
                 let hint_given = first.counter_reset_hint.is_some();
-                let histograms =
-                    HistogramSteps::new(first, change.as_ref(), steps, Compat::V3_14)
-                        .map_err(|error| error.to_string())?;
+                let histograms = HistogramSteps::new(first, change.as_ref(), steps, Compat::V3_14)
+                    .map_err(|error| error.to_string())?;
                 for histogram in histograms {
                     let histogram = histogram.map_err(|error| error.to_string())?;
                     values.push(Described::Histogram {

@@ -12,7 +12,7 @@ use crate::storage::{
     is_stale,
 };
 
-/// Series in memory, in the order of their labels.
+/// Series in memory, in the order of their labels, or as they were given.
 ///
 /// Histograms read back as from Prometheus' storage, which knows of counter resets from its own chunks and not from what was
 /// written.
@@ -40,9 +40,8 @@ impl MemoryStorage {
         }
     }
 
-    /// Returns a storage of series that are taken as they are. Their labels must differ.
-    pub fn of_series(mut series: Vec<SeriesData>) -> Self {
-        series.sort_by(|a, b| a.labels.cmp(&b.labels));
+    /// Returns a storage of series that are taken as they are, in their order. Their labels must differ.
+    pub fn of_series(series: Vec<SeriesData>) -> Self {
         Self {
             series: Arc::new(series),
             ..Self::default()
@@ -53,7 +52,10 @@ impl MemoryStorage {
     pub fn load(&mut self, load: &Load) {
         for series in &load.series {
             let written = self.written.entry(series.labels.clone()).or_default();
-            let numbers = series.samples.iter().filter(|sample| sample.histogram.is_none());
+            let numbers = series
+                .samples
+                .iter()
+                .filter(|sample| sample.histogram.is_none());
             let last_number = numbers.map(|sample| sample.timestamp).max();
             for sample in &series.samples {
                 let is_late = sample.histogram.is_some() && Some(sample.timestamp) < last_number;

@@ -37,7 +37,9 @@ pub(super) fn convert(series: &[LoadedSeries]) -> Result<Vec<LoadedSeries>, Stri
             match *ending {
                 "_sum" => classic.sum = sample.value,
                 "_count" => classic.count = Some(sample.value),
-                _ => classic.buckets.extend(bound.map(|bound| (bound, sample.value))),
+                _ => classic
+                    .buckets
+                    .extend(bound.map(|bound| (bound, sample.value))),
             }
         }
     }

@@ -1,13 +1,13 @@
 //! Reading series from OpenMetrics text, as far as lines with numbers and times go.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::labels::Labels;
 use crate::parser::{ParserOptions, parse_selector};
 use crate::storage::{Samples, SeriesData};
 
-/// Reads series: lines of `name{label="value"} NUMBER SECONDS`. Comments are skipped, exemplars and lines without a time are not
+/// Reads series, in the order of their first lines: lines of `name{label="value"} NUMBER SECONDS`. Comments are skipped, exemplars and lines without a time are not
 /// understood.
 ///
 /// ```
@@ -16,7 +16,8 @@ use crate::storage::{Samples, SeriesData};
 /// # Ok::<(), String>(())
 /// ```
 pub fn parse_open_metrics(text: &str) -> Result<Vec<SeriesData>, String> {
-    let mut series: BTreeMap<&str, Samples> = BTreeMap::new();
+    let mut places: HashMap<&str, usize> = HashMap::new();
+    let mut series: Vec<(&str, Samples)> = Vec::new();
     for line in text.lines() {
         if line.is_empty() || line.starts_with('#') {
             continue;
@@ -25,7 +26,11 @@ pub fn parse_open_metrics(text: &str) -> Result<Vec<SeriesData>, String> {
         let (rest, time) = line.rsplit_once(' ').ok_or_else(error)?;
         let (metric, value) = rest.rsplit_once(' ').ok_or_else(error)?;
         let seconds: f64 = time.parse().map_err(|_| error())?;
-        let samples = series.entry(metric).or_default();
+        let place = *places.entry(metric).or_insert(series.len());
+        if place == series.len() {
+            series.push((metric, Samples::default()));
+        }
+        let samples = &mut series[place].1;
         samples.timestamps.push((seconds * 1000.0).round() as i64);
         samples.values.push(value.parse().map_err(|_| error())?);
     }

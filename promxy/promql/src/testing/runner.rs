@@ -103,7 +103,9 @@ impl Eval {
     fn check(&self, subject: &mut dyn Subject) -> Result<(), String> {
         let Evaluation::Instant { time } = self.evaluation else {
             let outcome = subject.evaluate(&self.query, self.evaluation);
-            return self.check_outcome(&self.query, &outcome, self.evaluation).map(|_| ());
+            return self
+                .check_outcome(&self.query, &outcome, self.evaluation)
+                .map(|_| ());
         };
         self.check_instant(subject, &self.query, time)?;
         let options = subject.parser_options();
@@ -127,8 +129,9 @@ impl Eval {
             return Ok(());
         };
         let expected = &self.expectations;
-        let depends_on_query =
-            ["start()", "end()", "range()", "step()"].iter().any(|call| query.contains(call));
+        let depends_on_query = ["start()", "end()", "range()", "step()"]
+            .iter()
+            .any(|call| query.contains(call));
         if expected.range_vector.is_some() || expected.string.is_some() || depends_on_query {
             return Ok(());
         }

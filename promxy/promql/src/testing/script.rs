@@ -264,7 +264,8 @@ impl Expectations {
 fn parse_number(text: &str) -> Option<f64> {
     let is_word = |text: &str| {
         let text = text.trim_start_matches(['+', '-']).to_ascii_lowercase();
-        matches!(text.as_str(), "inf" | "nan") || text.starts_with(|c: char| c.is_ascii_digit() || c == '.')
+        matches!(text.as_str(), "inf" | "nan")
+            || text.starts_with(|c: char| c.is_ascii_digit() || c == '.')
     };
     is_word(text).then(|| text.parse().ok()).flatten()
 }

@@ -23,7 +23,9 @@ pub(crate) fn testdata() -> Option<PathBuf> {
 /// Reads a file with one JSON value per line.
 pub(crate) fn json_lines(path: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(path).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
 }
 
 /// The configuration of the runner that recorded the results.
@@ -155,8 +157,10 @@ pub(crate) fn comparable(result: &Value, ordered: bool) -> Value {
                         .map(|point| json!([point[0], bits(point[1].as_str().unwrap_or_default())]))
                         .collect(),
                     ("vector" | "matrix", Value::Array(series)) => {
-                        let mut series: Vec<Value> =
-                            series.iter().map(|series| comparable(series, ordered)).collect();
+                        let mut series: Vec<Value> = series
+                            .iter()
+                            .map(|series| comparable(series, ordered))
+                            .collect();
                         if !ordered {
                             series.sort_by_key(ToString::to_string);
                         }
