@@ -18,10 +18,6 @@ use crate::value::Value;
 
 /// How queries are evaluated.
 #[derive(Clone)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "one independent switch for each of Prometheus' feature flags"
-)]
 pub struct EngineOptions {
     /// The language and the version whose results and texts apply.
     pub parser: ParserOptions,

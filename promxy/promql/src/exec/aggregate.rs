@@ -63,7 +63,7 @@ impl Evaluator<'_, '_> {
             }
             AggregateOp::LimitRatio => self.limit_ratio(node, aggregate),
             AggregateOp::CountValues => self.count_values(node, aggregate),
-            AggregateOp::Quantile => self.quantile(node, aggregate),
+            AggregateOp::Quantile => Ok(self.quantile(node, aggregate)),
             _ => self.fold(node, aggregate),
         }
     }
@@ -110,11 +110,7 @@ impl Evaluator<'_, '_> {
     }
 
     /// Evaluates `quantile`, for which all values of a group have to be there at once.
-    fn quantile(
-        &mut self,
-        node: &PlanNode,
-        aggregate: &AggregatePlan,
-    ) -> Result<Evaluated, QueryError> {
+    fn quantile(&mut self, node: &PlanNode, aggregate: &AggregatePlan) -> Evaluated {
         let steps = node.grid.count;
         let param = self.aggregate_param(aggregate);
         let bounds = ParamBounds::of(&param);
@@ -141,12 +137,12 @@ impl Evaluator<'_, '_> {
         let mut values = Vec::new();
         for (labels, members) in members {
             let mut column = Column::empty(steps);
-            for step in 0..steps {
+            for (step, q) in param.iter().enumerate() {
                 values.clear();
                 let columns = members.iter().map(|index| &series[*index].column);
                 values.extend(columns.filter_map(|column| column.float(step)));
                 if !values.is_empty() {
-                    column.set_float(steps, step, quantile(param[step], &mut values));
+                    column.set_float(steps, step, quantile(*q, &mut values));
                 }
             }
             let drop_name = members.iter().any(|index| series[*index].drop_name);
@@ -158,7 +154,7 @@ impl Evaluator<'_, '_> {
                 });
             }
         }
-        Ok(Evaluated::Matrix(output))
+        Evaluated::Matrix(output)
     }
 
     pub(super) fn aggregate_param(&mut self, aggregate: &AggregatePlan) -> Vec<f64> {

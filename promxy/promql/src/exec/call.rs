@@ -131,7 +131,8 @@ impl<'a> Evaluator<'a, '_> {
         };
         let mut possible = Bitmap::none(grid.count);
         for (step, (min, max)) in min.iter().zip(&max).enumerate() {
-            if !(max < min) {
+            let is_impossible = max < min;
+            if !is_impossible {
                 possible.insert(step);
             }
         }

@@ -68,15 +68,12 @@ fn joined(series: Vec<Series>) -> Result<Vec<Series>, QueryError> {
     let mut places: HashMap<Labels, usize> = HashMap::new();
     let mut joined: Vec<Series> = Vec::with_capacity(series.len());
     for series in series {
-        match places.get(&series.labels) {
-            Some(place) => joined[*place]
-                .column
-                .absorb(series.column)
-                .map_err(|_| QueryError::duplicate_labels())?,
-            None => {
-                places.insert(series.labels.clone(), joined.len());
-                joined.push(series);
-            }
+        if let Some(place) = places.get(&series.labels) {
+            let taken = joined[*place].column.absorb(series.column);
+            taken.map_err(|_| QueryError::duplicate_labels())?;
+        } else {
+            places.insert(series.labels.clone(), joined.len());
+            joined.push(series);
         }
     }
     Ok(joined)

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::evaluator::drop_names_now;
-use super::{Column, Evaluated, Evaluator, Grid, Series};
+use super::{Bitmap, Column, Evaluated, Evaluator, Grid, Series};
 use crate::annotations::{Raised, Remark};
 use crate::error::QueryError;
 use crate::format;
@@ -177,12 +177,12 @@ impl Evaluator<'_, '_> {
             let mut column = Column::empty(grid.count);
             let mut name = self.context.late_name(&group.labels);
             name = name.filter(|name| !name.is_empty() || is_3_5);
-            for step in 0..grid.count {
-                histograms.buckets(group, step, &mut buckets);
+            for (step, q) in q.iter().enumerate() {
+                group.buckets_at(step, &mut buckets);
                 if buckets.is_empty() {
                     continue;
                 }
-                let (value, forced) = classic::quantile(q[step], &mut buckets);
+                let (value, forced) = classic::quantile(*q, &mut buckets);
                 column.set_float(grid.count, step, value);
                 // Counts that were raised for one quantile stay raised for the next.
                 if let Some(forced) = forced
@@ -215,12 +215,11 @@ impl Evaluator<'_, '_> {
         for step in first..grid.count {
             let known: Vec<Option<String>> = raised.keys().cloned().collect();
             for (name, forced) in forced_at.get(&step).into_iter().flatten() {
-                match raised.get_mut(name) {
-                    Some(raised) => raised.add(grid.time(step), *forced),
-                    None => {
-                        let new = Raised::new(grid.time(step), *forced);
-                        raised.insert(name.clone(), new);
-                    }
+                if let Some(raised) = raised.get_mut(name) {
+                    raised.add(grid.time(step), *forced);
+                } else {
+                    let new = Raised::new(grid.time(step), *forced);
+                    raised.insert(name.clone(), new);
                 }
             }
             for name in known {
@@ -252,7 +251,7 @@ impl Evaluator<'_, '_> {
         for group in &histograms.classic {
             let mut column = Column::empty(grid.count);
             for step in 0..grid.count {
-                histograms.buckets(group, step, &mut buckets);
+                group.buckets_at(step, &mut buckets);
                 if !buckets.is_empty() {
                     let value = classic::fraction(lower[step], upper[step], &mut buckets, compat);
                     column.set_float(grid.count, step, value);
@@ -348,7 +347,7 @@ impl Evaluator<'_, '_> {
                 classic.push(Classic {
                     labels,
                     buckets: Vec::new(),
-                    excluded: Vec::new(),
+                    excluded: Bitmap::none(grid.count),
                 });
                 classic.len() - 1
             });
@@ -359,14 +358,14 @@ impl Evaluator<'_, '_> {
                 continue;
             };
             let group = &mut classic[*group];
-            let mut conflicts = Vec::new();
+            let mut conflicts = Bitmap::none(grid.count);
             for (step, _) in native.column.histograms() {
                 if group
                     .buckets
                     .iter()
                     .any(|(_, column)| column.present.has(step))
                 {
-                    conflicts.push(step);
+                    conflicts.insert(step);
                 }
             }
             if conflicts.is_empty() {
@@ -379,8 +378,8 @@ impl Evaluator<'_, '_> {
             native
                 .column
                 .histograms
-                .retain(|(step, _)| !conflicts.contains(&(*step as usize)));
-            group.excluded.append(&mut conflicts);
+                .retain(|(step, _)| !conflicts.has(*step as usize));
+            group.excluded.or_with(&conflicts);
         }
         Histograms { native, classic }
     }
@@ -399,14 +398,14 @@ struct Histograms {
     classic: Vec<Classic>,
 }
 
-impl Histograms {
-    /// Gathers the buckets that a classic histogram has at a step.
-    fn buckets(&self, group: &Classic, step: usize, buckets: &mut Vec<CumulativeBucket>) {
+impl Classic {
+    /// Gathers the buckets that there are at a step.
+    fn buckets_at(&self, step: usize, buckets: &mut Vec<CumulativeBucket>) {
         buckets.clear();
-        if group.excluded.contains(&step) {
+        if self.excluded.has(step) {
             return;
         }
-        for (upper, column) in &group.buckets {
+        for (upper, column) in &self.buckets {
             if let Some(count) = column.float(step) {
                 let upper = *upper;
                 buckets.push(CumulativeBucket { upper, count });
@@ -422,7 +421,7 @@ struct Classic {
     /// The columns of its buckets with their upper bounds.
     buckets: Vec<(f64, Column)>,
     /// The steps at which there is a native histogram of the same labels.
-    excluded: Vec<usize>,
+    excluded: Bitmap,
 }
 
 /// Reads a bound as Go reads numbers.

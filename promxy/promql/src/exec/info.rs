@@ -258,13 +258,12 @@ impl<'i> Join<'i> {
                 chosen.extend(self.newest(rows, step)?);
             }
             let known = parts.iter().position(|(known, _, _)| *known == chosen);
-            let place = match known {
-                Some(place) => place,
-                None => {
-                    let labels = self.labels(&series.labels, &chosen)?;
-                    parts.push((chosen, labels, Column::empty(grid.count)));
-                    parts.len() - 1
-                }
+            let place = if let Some(place) = known {
+                place
+            } else {
+                let labels = self.labels(&series.labels, &chosen)?;
+                parts.push((chosen, labels, Column::empty(grid.count)));
+                parts.len() - 1
             };
             if let Some(sample) = series.column.sample(step) {
                 parts[place].2.push(grid.count, step, sample);

@@ -441,7 +441,7 @@ impl RangeCall<'_> {
             RangeFunction::Smoothing => {
                 let mut kernel = Smoothing {
                     floats,
-                    smoothing: &self.scalars[0],
+                    newest: &self.scalars[0],
                     trend: &self.scalars[1],
                     error: None,
                 };

@@ -21,25 +21,22 @@ impl Evaluator<'_, '_> {
         let left_ordinals = signatures.of(&left, key);
         let right_ordinals = signatures.of(&right, key);
         let (count, steps) = (signatures.count(), node.grid.count);
-        match op {
-            BinaryOp::Or => {
-                let present = steps_by_signature(&left, &left_ordinals, count, steps);
-                for (series, ordinal) in right.iter_mut().zip(right_ordinals) {
-                    let others = series.column.steps().and_not(&present[ordinal]);
-                    series.column.retain_steps(&others);
-                }
-                left.append(&mut right);
+        if op == BinaryOp::Or {
+            let present = steps_by_signature(&left, &left_ordinals, count, steps);
+            for (series, ordinal) in right.iter_mut().zip(right_ordinals) {
+                let others = series.column.steps().and_not(&present[ordinal]);
+                series.column.retain_steps(&others);
             }
-            _ => {
-                let present = steps_by_signature(&right, &right_ordinals, count, steps);
-                for (series, ordinal) in left.iter_mut().zip(left_ordinals) {
-                    let steps = series.column.steps();
-                    let kept = match op {
-                        BinaryOp::And => steps.and(&present[ordinal]),
-                        _ => steps.and_not(&present[ordinal]),
-                    };
-                    series.column.retain_steps(&kept);
-                }
+            left.append(&mut right);
+        } else {
+            let present = steps_by_signature(&right, &right_ordinals, count, steps);
+            for (series, ordinal) in left.iter_mut().zip(left_ordinals) {
+                let steps = series.column.steps();
+                let kept = match op {
+                    BinaryOp::And => steps.and(&present[ordinal]),
+                    _ => steps.and_not(&present[ordinal]),
+                };
+                series.column.retain_steps(&kept);
             }
         }
         self.merged_steps(node.grid, left).map(Evaluated::Matrix)

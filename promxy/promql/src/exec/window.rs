@@ -20,7 +20,7 @@ pub(crate) struct Floats<'a> {
     pub(crate) starts: &'a [i64],
 }
 
-impl<'a> Floats<'a> {
+impl Floats<'_> {
     pub(crate) fn slice(self, from: usize, to: usize) -> Self {
         Self {
             times: &self.times[from..to],

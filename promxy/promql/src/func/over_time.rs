@@ -36,8 +36,8 @@ pub(super) fn fold_windows<F: Fold>(
         let heads = slices.map(|slice| &slice[..shared]);
         for index in 1..shared {
             let count = (index + 1) as f64;
-            for lane in 0..LANES {
-                folds[lane] = folds[lane].take(heads[lane][index], count);
+            for (fold, head) in folds.iter_mut().zip(&heads) {
+                *fold = fold.take(head[index], count);
             }
         }
         for ((window, slice), fold) in group.iter().zip(slices).zip(folds) {

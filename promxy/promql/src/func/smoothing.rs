@@ -11,7 +11,7 @@ use crate::format::with_decimals;
 pub(crate) struct Smoothing<'a> {
     pub(crate) floats: Floats<'a>,
     /// The weight of the newest number, for every step.
-    pub(crate) smoothing: &'a [f64],
+    pub(crate) newest: &'a [f64],
     /// The weight of the newest trend, for every step.
     pub(crate) trend: &'a [f64],
     /// A factor that is out of bounds, once one was met.
@@ -21,7 +21,7 @@ pub(crate) struct Smoothing<'a> {
 impl Smoothing<'_> {
     /// Checks the factors of a step.
     pub(crate) fn check(&self, step: usize) -> Result<(), QueryError> {
-        let (smoothing, trend) = (self.smoothing[step], self.trend[step]);
+        let (smoothing, trend) = (self.newest[step], self.trend[step]);
         let out_of_bounds = |factor: f64| factor <= 0.0 || factor >= 1.0;
         let error = |name: &str, symbol: &str, factor: f64| {
             QueryError::execution(format!(
@@ -50,7 +50,7 @@ impl FloatKernel for Smoothing<'_> {
         if values.len() < 2 {
             return None;
         }
-        let (sf, tf) = (self.smoothing[window.step], self.trend[window.step]);
+        let (sf, tf) = (self.newest[window.step], self.trend[window.step]);
         let mut before = 0.0;
         let mut smoothed = values[0];
         let mut trend = values[1] - values[0];

@@ -231,7 +231,11 @@ fn split_prefixed(bytes: &[u8]) -> (&[u8], &[u8]) {
 
 /// The reference's lengths have three bytes, so it can hold 16 MiB; what is longer is cut.
 fn push_prefixed(out: &mut Vec<u8>, text: &str) {
-    let text = &text.as_bytes()[..text.floor_char_boundary(0x00ff_ffff)];
+    let mut end = text.len().min(0x00ff_ffff);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    let text = &text.as_bytes()[..end];
     if text.len() <= LONGEST_SHORT {
         out.push(text.len() as u8);
     } else {

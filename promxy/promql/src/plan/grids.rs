@@ -150,7 +150,7 @@ impl Plan {
                 }
                 PlanKind::Aggregate(aggregate) => {
                     above.function = aggregate.op.as_str();
-                    above.grouping = aggregate.grouping.clone();
+                    above.grouping.clone_from(&aggregate.grouping);
                     if let Some(param) = aggregate.param {
                         inherited[param.index()] = Some(above.clone());
                     }
@@ -164,7 +164,7 @@ impl Plan {
         for node in &mut self.nodes {
             match &mut node.kind {
                 PlanKind::Selector(selector) => {
-                    selector.select = last.wrapping_sub(selector.select)
+                    selector.select = last.wrapping_sub(selector.select);
                 }
                 PlanKind::Range(range) => {
                     range.selector.select = last.wrapping_sub(range.selector.select);

@@ -23,12 +23,8 @@ const TIME_DEPENDENT: [&str; 15] = [
 
 /// Returns the query with `@` everywhere, and times at which it has the result that it has at `time`; nothing if its result depends
 /// on when it is evaluated.
-pub(super) fn pinned(
-    query: &str,
-    time: i64,
-    options: &ParserOptions,
-) -> Option<(String, Vec<i64>)> {
-    let mut expr = parse(query, options).ok()?;
+pub(super) fn pinned(query: &str, time: i64, options: ParserOptions) -> Option<(String, Vec<i64>)> {
+    let mut expr = parse(query, &options).ok()?;
     let ids: Vec<NodeId> = expr.nodes().map(|(id, _)| id).collect();
     // What is below a pinned subquery stays as it is.
     let mut sheltered: Vec<NodeId> = Vec::new();

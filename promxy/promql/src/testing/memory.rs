@@ -20,7 +20,7 @@ use crate::storage::{
 pub struct MemoryStorage {
     /// What was written, by series and time.
     written: BTreeMap<Labels, BTreeMap<i64, WrittenSample>>,
-    series: Arc<Vec<SeriesData>>,
+    series: Arc<[SeriesData]>,
     /// Whether all numbers of a load are stored before its histograms.
     numbers_first: bool,
 }
@@ -43,7 +43,7 @@ impl MemoryStorage {
     /// Returns a storage of series that are taken as they are, in their order. Their labels must differ.
     pub fn of_series(series: Vec<SeriesData>) -> Self {
         Self {
-            series: Arc::new(series),
+            series: series.into(),
             ..Self::default()
         }
     }
@@ -68,7 +68,7 @@ impl MemoryStorage {
             labels: labels.clone(),
             samples: Arc::new(stored(samples)),
         });
-        self.series = Arc::new(stored.collect());
+        self.series = stored.collect();
     }
 
     /// Removes all series.
@@ -106,20 +106,17 @@ fn stored(written: &BTreeMap<i64, WrittenSample>) -> Samples {
     let has_starts = written.values().any(|sample| sample.start != 0);
     let mut samples = Samples::default();
     for ((time, histogram), sample) in histograms.into_iter().zip(written.values()) {
-        match histogram {
-            Some(histogram) => {
-                samples.histogram_timestamps.push(time);
-                samples.histograms.push(histogram.into());
-                if has_starts {
-                    samples.histogram_start_timestamps.push(sample.start);
-                }
+        if let Some(histogram) = histogram {
+            samples.histogram_timestamps.push(time);
+            samples.histograms.push(histogram.into());
+            if has_starts {
+                samples.histogram_start_timestamps.push(sample.start);
             }
-            None => {
-                samples.timestamps.push(time);
-                samples.values.push(sample.value);
-                if has_starts {
-                    samples.start_timestamps.push(sample.start);
-                }
+        } else {
+            samples.timestamps.push(time);
+            samples.values.push(sample.value);
+            if has_starts {
+                samples.start_timestamps.push(sample.start);
             }
         }
     }
@@ -133,7 +130,7 @@ impl Queryable for MemoryStorage {
     }
 }
 
-struct MemoryQuerier(Arc<Vec<SeriesData>>);
+struct MemoryQuerier(Arc<[SeriesData]>);
 
 impl Querier for MemoryQuerier {
     fn select(&self, _: &SelectHints, matchers: &[LabelMatcher]) -> Box<dyn SeriesSet> {

@@ -109,7 +109,7 @@ impl Eval {
         };
         self.check_instant(subject, &self.query, time)?;
         let options = subject.parser_options();
-        if let Some((query, times)) = pinned(&self.query, time, &options) {
+        if let Some((query, times)) = pinned(&self.query, time, options) {
             for time in times {
                 self.check_instant(subject, &query, time)?;
             }
@@ -195,13 +195,12 @@ impl Eval {
 
 fn sample_at(series: &MatrixSeries, time: i64) -> Option<VectorSample> {
     let float = series.floats().find(|(at, _)| *at == time);
-    let value = match float {
-        Some((_, value)) => SampleValue::Float(value),
-        None => {
-            let mut histograms = series.histograms();
-            let (_, value) = histograms.find(|(at, _)| *at == time)?;
-            SampleValue::Histogram(value.clone())
-        }
+    let value = if let Some((_, value)) = float {
+        SampleValue::Float(value)
+    } else {
+        let mut histograms = series.histograms();
+        let (_, value) = histograms.find(|(at, _)| *at == time)?;
+        SampleValue::Histogram(value.clone())
     };
     Some(VectorSample {
         labels: series.labels.clone(),
