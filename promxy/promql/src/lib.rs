@@ -2,6 +2,10 @@
 //!
 //! In reading order:
 //!
+//! * [`Engine`], [`Query`], [`Outcome`]: from text to result; [`EngineOptions`], [`CancelToken`]
+//! * [`storage`]: where series come from, for hosts to implement; [`NodeRewriter`]: parts of a query from elsewhere
+//! * [`value`], [`annotations`], [`QueryError`]: results, remarks on them, and why there are none
+//! * [`labels`], [`histogram`]: what series and samples are made of
 //! * [`parser`]: from text to a checked syntax tree and back, with byte positions and Prometheus' error texts
 //! * [`format`](mod@format): numbers and quoted strings as Go prints them
 //! * [`gomath`]: the functions on floats as Go computes them, bit for bit
@@ -12,6 +16,7 @@
 //! ```
 //! use promql::parser::{ParserOptions, parse};
 //!
+//! // The engine's example is in the README.
 //! let expr = parse("sum BY(job)(rate(http_requests_total[5m]))", &ParserOptions::default())?;
 //! assert_eq!(expr.to_string(), "sum by (job) (rate(http_requests_total[5m]))");
 //!
@@ -50,6 +55,6 @@ pub use stats::SampleStats;
 pub use text::Text;
 
 /// The README's example, run as a test.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "testing"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
