@@ -16,6 +16,9 @@ use crate::stats::SampleStats;
 use crate::storage::{BoxFuture, Querier, Queryable, SeriesData, is_stale};
 use crate::value::Value;
 
+/// Expressions may have that many steps, however few samples a query may hold.
+const FEWEST_STEPS: u64 = 1_000_000;
+
 /// How queries are evaluated.
 #[derive(Clone)]
 pub struct EngineOptions {
@@ -219,6 +222,11 @@ impl Query {
             default_step: &|range| default_step(range),
         };
         let mut plan = Plan::new(&self.expr, &settings)?;
+        // Columns are dense, so that a subquery of countless steps has to be refused before it is begun.
+        let most_steps = options.max_samples.max(FEWEST_STEPS);
+        if plan.longest_grid() as u64 > most_steps {
+            return Err(QueryError::TooManySamples);
+        }
         let mut annotations = Annotations::default();
         let mut rewritten = Vec::new();
         if let Some(rewriter) = rewriter {
@@ -403,6 +411,12 @@ impl fmt::Debug for Prepared {
 }
 
 impl Plan {
+    /// Returns how many steps the expression with the most of them has.
+    fn longest_grid(&self) -> usize {
+        let needed = self.nodes.iter().filter(|node| node.needed);
+        needed.map(|node| node.grid.count).max().unwrap_or(0)
+    }
+
     /// Whether a node yields an instant vector by evaluation, and not samples to a function above it.
     fn is_vector(&self, id: PlanId) -> bool {
         let node = &self.nodes[id.index()];

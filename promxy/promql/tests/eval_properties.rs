@@ -315,3 +315,34 @@ fn deep_and_long_queries_do_not_overflow_the_stack() {
     let calls = format!("{}a{}", "abs(".repeat(20_000), ")".repeat(20_000));
     assert!(matches!(evaluate(&mut subject, &calls), Value::Vector(_)));
 }
+
+#[test]
+fn times_at_the_ends_of_the_world_are_no_trouble() {
+    let mut subject = subject(options(false));
+    let queries = [
+        "a @ 9223372036854775",
+        "a @ -9223372036854775",
+        "rate(a[5m] @ -9223372036854775 offset 292y)",
+        "rate(a[292y] offset 292y)",
+        "max_over_time(a[5m:1m] @ 9223372036854775 offset -292y)",
+        "sum_over_time(a[292y:292y])",
+        "timestamp(a @ -9223372036854775)",
+        "info(a @ 9223372036854775 offset -292y)",
+        "year(vector(9e18)) + year(vector(NaN))",
+    ];
+    for query in queries {
+        for time in [0, 600_000, i64::MAX / 4, i64::MIN / 4] {
+            let outcome = subject.evaluate(query, Evaluation::Instant { time });
+            assert!(
+                outcome.value.is_ok(),
+                "{query} at {time}: {:?}",
+                outcome.value
+            );
+        }
+    }
+    let endless = subject.evaluate(
+        "sum_over_time(a[100y:1ms])",
+        Evaluation::Instant { time: 0 },
+    );
+    assert_eq!(endless.value.err(), Some(QueryError::TooManySamples));
+}

@@ -137,8 +137,8 @@ fn label_sets_hash_as_recorded() {
         // Long values are described, not written out.
         let described = words.iter().map(|word| {
             let width = word.strip_prefix("zero-padded decimal 1 of width ");
-            match width.and_then(|width| width.parse().ok()) {
-                Some(width) => format!("{:0>width$}", 1, width = width),
+            match width.and_then(|width| width.parse::<usize>().ok()) {
+                Some(width) => "0".repeat(width - 1) + "1",
                 None => (*word).to_owned(),
             }
         });

@@ -186,7 +186,11 @@ impl<'a> Evaluator<'a, '_> {
         for data in &self.context.data[selector.select] {
             self.context.check()?;
             // A pinned selector looks at its time from every step, whatever its offset.
-            let offset = |time: i64| selector.at.map_or(selector.offset, |at| time - at);
+            let offset = |time: i64| {
+                selector
+                    .at
+                    .map_or(selector.offset, |at| time.saturating_sub(at))
+            };
             let mut column = Column::empty(grid.count);
             for (step, taken, started) in sample_times(&data.samples, grid, offset, lookback) {
                 let time = if starts { started } else { taken };

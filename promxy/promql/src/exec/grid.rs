@@ -41,7 +41,8 @@ impl Grid {
 
     /// Returns the time of a step.
     pub(crate) fn time(self, step: usize) -> i64 {
-        self.start + self.step * step as i64
+        self.start
+            .saturating_add(self.step.saturating_mul(step as i64))
     }
 
     /// Returns the last time that is evaluated.

@@ -117,7 +117,10 @@ fn info_series<'d>(
     let mut infos = Vec::new();
     for series in series {
         let samples = clipped(&series.samples, (plan.start, plan.end));
-        let offset = |time: i64| plan.offset + plan.at.map_or(0, |at| time - at);
+        let offset = |time: i64| {
+            let to_time = plan.at.map_or(0, |at| time.saturating_sub(at));
+            plan.offset.saturating_add(to_time)
+        };
         let times = sample_times(&samples, grid, offset, context.lookback);
         let mut taken = Column::empty(grid.count);
         for (step, time, _) in times {

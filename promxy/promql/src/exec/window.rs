@@ -168,7 +168,8 @@ impl<'a> RangeSamples<'a> {
             if step == 0 || !windowing.pinned {
                 let end = time.saturating_sub(windowing.offset);
                 let start = end.saturating_sub(windowing.range);
-                let (mint, maxt) = (start - windowing.before, end + windowing.after);
+                let mint = start.saturating_sub(windowing.before);
+                let maxt = end.saturating_add(windowing.after);
                 floats.advance(&self.times, mint, maxt);
                 histograms.advance(&self.histogram_times, mint, maxt);
             }

@@ -153,8 +153,8 @@ impl Edges {
     /// `to_zero` says how many times its rise a counter had before its first sample; it was zero no longer ago than that.
     pub(crate) fn factor(self, to_zero: Option<f64>, per_seconds: Option<f64>) -> f64 {
         let seconds = |millis: i64| millis as f64 / 1000.0;
-        let mut to_start = seconds(self.first - self.range_start);
-        let mut to_end = seconds(self.range_end - self.last);
+        let mut to_start = seconds(self.first.saturating_sub(self.range_start));
+        let mut to_end = seconds(self.range_end.saturating_sub(self.last));
         let mut sampled = seconds(self.last - self.first);
         let spacing = if self.gaps > 0 {
             sampled / self.gaps as f64

@@ -252,7 +252,7 @@ impl Builder<'_> {
         let constant = match name {
             "start" => Some(seconds(self.times.start)),
             "end" => Some(seconds(self.times.end)),
-            "range" => Some(seconds(self.times.end - self.times.start)),
+            "range" => Some(seconds(self.times.end.saturating_sub(self.times.start))),
             "step" if self.times.start == self.times.end => Some(0.0),
             "step" => Some(seconds(self.times.step)),
             _ => None,

@@ -115,7 +115,7 @@ impl Plan {
                 }
                 PlanKind::Subquery(subquery) => {
                     if let Some(at) = subquery.at {
-                        subquery.offset = subquery.original_offset + (above.grid.start - at);
+                        subquery.offset = shifted(subquery.original_offset, above.grid, at);
                     }
                     let below = above.below_subquery(subquery, settings.compat);
                     inherited[subquery.expr.index()] = Some(below);
@@ -197,11 +197,16 @@ fn new_select(selector: &mut Selector, hints: SelectHints, node: PlanId, index: 
     }
 }
 
+/// Returns the offset that leads from the first step of a grid to a time and further by an offset.
+fn shifted(original_offset: i64, grid: Grid, at: i64) -> i64 {
+    original_offset.saturating_add(grid.start.saturating_sub(at))
+}
+
 impl Selector {
     /// Makes the offset of a pinned selector lead from the first step to its time.
     fn pin(&mut self, grid: Grid) {
         if let Some(at) = self.at {
-            self.offset = self.original_offset + (grid.start - at);
+            self.offset = shifted(self.original_offset, grid, at);
         }
     }
 }
@@ -214,12 +219,15 @@ impl Above {
             Compat::V3_14 if outer.count > 0 => outer.last(),
             _ => outer.end,
         };
-        let before = outer.start - subquery.offset - subquery.range;
+        let before = outer
+            .start
+            .saturating_sub(subquery.offset)
+            .saturating_sub(subquery.range);
         let mut start = step * (before / step);
         if start <= before {
-            start += step;
+            start = start.saturating_add(step);
         }
-        self.grid = Grid::new(start, last - subquery.offset, step);
+        self.grid = Grid::new(start, last.saturating_sub(subquery.offset), step);
         if outer.count == 0 {
             self.grid.count = 0;
         }
@@ -227,8 +235,10 @@ impl Above {
             self.subquery_at = Some(at);
             (self.subquery_offset, self.subquery_range) = (0, 0);
         }
-        self.subquery_offset += subquery.original_offset;
-        self.subquery_range += subquery.range;
+        self.subquery_offset = self
+            .subquery_offset
+            .saturating_add(subquery.original_offset);
+        self.subquery_range = self.subquery_range.saturating_add(subquery.range);
         self.subquery_step = step;
         self.grouping = None;
         self.counts.refused = true;
@@ -244,8 +254,10 @@ impl Above {
         if let Some(at) = selector.at {
             (start, end) = (at, at);
         } else {
-            start -= self.subquery_offset + self.subquery_range;
-            end -= self.subquery_offset;
+            start = start
+                .saturating_sub(self.subquery_offset)
+                .saturating_sub(self.subquery_range);
+            end = end.saturating_sub(self.subquery_offset);
         }
         let (before, after) = match (selector.extended, range) {
             (None | Some(ExtendedRange::Anchored), 0) => (settings.lookback, 0),
@@ -258,8 +270,12 @@ impl Above {
         };
         SelectHints {
             // The sample exactly at the far edge does not count.
-            start: start - (before - 1) - selector.original_offset,
-            end: end + after - selector.original_offset,
+            start: start
+                .saturating_sub(before - 1)
+                .saturating_sub(selector.original_offset),
+            end: end
+                .saturating_add(after)
+                .saturating_sub(selector.original_offset),
             step: match self.subquery_step {
                 0 => settings.step,
                 step => step,

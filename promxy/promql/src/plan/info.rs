@@ -61,8 +61,10 @@ impl Plan {
         matchers.extend(others.cloned());
         let (at, offset) = self.reference_time(call.args[0], settings.compat);
         let (mut start, mut end) = at.map_or((grid.start, grid.end), |at| (at, at));
-        start -= settings.lookback - 1 + offset;
-        end -= offset;
+        start = start
+            .saturating_sub(settings.lookback - 1)
+            .saturating_sub(offset);
+        end = end.saturating_sub(offset);
         let info = InfoPlan {
             select: next,
             start,
@@ -107,13 +109,17 @@ impl Plan {
                 PlanKind::Selector(selector) | PlanKind::Range(RangeSelector { selector, .. }) => {
                     return match selector.at {
                         Some(_) => (selector.at, selector.original_offset),
-                        None => (at, offset + selector.original_offset),
+                        None => (at, offset.saturating_add(selector.original_offset)),
                     };
                 }
                 PlanKind::Subquery(subquery) => pending.push(match subquery.at {
                     _ if compat == Compat::V3_5 => (subquery.expr, None, 0),
                     Some(_) => (subquery.expr, subquery.at, subquery.original_offset),
-                    None => (subquery.expr, at, offset + subquery.original_offset),
+                    None => (
+                        subquery.expr,
+                        at,
+                        offset.saturating_add(subquery.original_offset),
+                    ),
                 }),
                 PlanKind::Negate(operand) => push(*operand),
                 PlanKind::Binary(binary) => [binary.rhs, binary.lhs].into_iter().for_each(push),
