@@ -3,14 +3,15 @@
 //! Follows `rangeEvalAgg` and `aggregation` in `promql/engine.go`; pinned by `aggregators.test` and `native_histograms.test`. Series
 //! are folded in their order, so sums are those of the reference for the same order.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
+use super::histogram_folds::HistogramFolds;
 use super::{Bitmap, Column, Context, Evaluated, Evaluator, Series};
 use crate::annotations::Remark;
 use crate::error::QueryError;
 use crate::func::kahan::{Kahan, Mean};
 use crate::func::spread::quantile;
-use crate::histogram::{Facts, FloatHistogram, HistogramAverage, HistogramSum, Incompatible};
+use crate::histogram::{HistogramAverage, HistogramSum};
 use crate::labels::{GroupingKey, Labels};
 use crate::parser::{AggregateOp, Compat, Span};
 use crate::plan::{AggregatePlan, PlanNode};
@@ -453,125 +454,5 @@ fn for_each_float(column: &Column, mut f: impl FnMut(usize, f64)) {
             f(step, column.values[step]);
             word &= word - 1;
         }
-    }
-}
-
-/// A fold of histograms.
-trait HistogramFold: Sized {
-    fn begin(first: &FloatHistogram, compat: Compat) -> Self;
-    fn take(&mut self, histogram: &FloatHistogram) -> Result<(), Incompatible>;
-    fn facts(&self) -> Facts;
-    fn finish(self) -> FloatHistogram;
-}
-
-impl HistogramFold for HistogramSum {
-    fn begin(first: &FloatHistogram, compat: Compat) -> Self {
-        Self::new(first, compat)
-    }
-
-    fn take(&mut self, histogram: &FloatHistogram) -> Result<(), Incompatible> {
-        self.add(histogram)
-    }
-
-    fn facts(&self) -> Facts {
-        self.facts()
-    }
-
-    fn finish(self) -> FloatHistogram {
-        self.finish()
-    }
-}
-
-impl HistogramFold for HistogramAverage {
-    fn begin(first: &FloatHistogram, compat: Compat) -> Self {
-        Self::new(first, compat)
-    }
-
-    fn take(&mut self, histogram: &FloatHistogram) -> Result<(), Incompatible> {
-        self.add(histogram)
-    }
-
-    fn facts(&self) -> Facts {
-        self.facts()
-    }
-
-    fn finish(self) -> FloatHistogram {
-        self.finish()
-    }
-}
-
-/// The histograms of a group, at the steps that have any.
-struct HistogramFolds<F> {
-    compat: Compat,
-    steps: BTreeMap<usize, State<F>>,
-}
-
-enum State<F> {
-    Folding(Box<F>),
-    /// Histograms did not go together: there is no result at this step.
-    Incompatible,
-    /// Numbers were there before, so there is no result either.
-    AfterFloats,
-}
-
-impl<F: HistogramFold> HistogramFolds<F> {
-    fn new(compat: Compat) -> Self {
-        Self {
-            compat,
-            steps: BTreeMap::new(),
-        }
-    }
-
-    /// Adds the histograms of a series; `has_float` says at which steps the group has numbers.
-    fn add(
-        &mut self,
-        series: &Series,
-        has_float: impl Fn(usize) -> bool,
-        span: Span,
-        context: &mut Context<'_>,
-    ) {
-        for (step, histogram) in series.column.histograms() {
-            match self.steps.get_mut(&step) {
-                Some(State::Folding(fold)) => {
-                    if let Err(incompatible) = fold.take(histogram) {
-                        let name = series.labels.metric_name();
-                        context.annotate(Remark::of_fact(incompatible.fact(), name), span);
-                        self.steps.insert(step, State::Incompatible);
-                    }
-                }
-                Some(State::Incompatible | State::AfterFloats) => {}
-                None if has_float(step) => {
-                    self.steps.insert(step, State::AfterFloats);
-                }
-                None => {
-                    let fold = Box::new(F::begin(histogram, self.compat));
-                    self.steps.insert(step, State::Folding(fold));
-                }
-            }
-        }
-    }
-
-    /// Adds the results to a column of numbers. Steps with both have neither.
-    fn finish(self, mut column: Column, span: Span, context: &mut Context<'_>) -> Column {
-        for (step, state) in self.steps {
-            match state {
-                State::Incompatible => column.present.remove(step),
-                _ if column.present.has(step) => {
-                    column.present.remove(step);
-                    let remark = Remark::mixed_floats_histograms_aggregation();
-                    context.annotate(remark, span);
-                }
-                State::AfterFloats => {}
-                State::Folding(fold) => {
-                    for fact in fold.facts().iter() {
-                        context.annotate(Remark::of_fact(fact, ""), span);
-                    }
-                    let mut result = fold.finish();
-                    result.compact();
-                    column.push_histogram(step, result.into());
-                }
-            }
-        }
-        column
     }
 }

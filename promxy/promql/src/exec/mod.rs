@@ -20,6 +20,7 @@ mod evaluator;
 mod finish;
 mod grid;
 mod histogram_calls;
+mod histogram_folds;
 mod info;
 mod label_calls;
 mod matching;
