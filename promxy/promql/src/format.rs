@@ -39,6 +39,42 @@ pub(crate) fn with_decimals(value: f64, digits: usize) -> String {
     special(value).map_or_else(|| format!("{value:.digits$}"), str::to_owned)
 }
 
+/// Returns `value` with at most two significant digits: Go's `%.2g`.
+pub(crate) fn two_digits(value: f64) -> String {
+    if special(value).is_some() {
+        return general(value);
+    }
+    let rounded: f64 = format!("{value:.1e}").parse().unwrap_or(value);
+    let exponent = if rounded == 0.0 {
+        0.0
+    } else {
+        rounded.abs().log10().floor()
+    };
+    if (-4.0..2.0).contains(&exponent) {
+        return rounded.to_string();
+    }
+    let scientific = format!("{rounded:e}");
+    let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("{digits}e{sign}{:02}", exponent.abs())
+}
+
+/// Returns a time in seconds since 1970 as `2006-01-02T15:04:05Z`.
+pub(crate) fn rfc3339(seconds: i64) -> String {
+    let date = crate::func::date::Date::from_seconds(seconds);
+    let day_second = seconds.rem_euclid(86_400);
+    format!(
+        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z",
+        date.year,
+        date.month,
+        date.day,
+        day_second / 3600,
+        day_second / 60 % 60,
+        day_second % 60
+    )
+}
+
 fn special(value: f64) -> Option<&'static str> {
     if value.is_nan() {
         Some("NaN")

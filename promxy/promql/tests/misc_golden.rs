@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use promql::labels::{Labels, natural_less};
 use promql::parser::{ParserOptions, parse};
 use promql::{SignedDuration, format};
 use serde_json::Value;
@@ -123,6 +124,48 @@ fn matchers_match_as_recorded() {
             }
             Err(error) => assert_eq!(case["error"], error.to_string(), "{case}"),
         }
+    });
+}
+
+#[test]
+fn label_sets_hash_as_recorded() {
+    for_each("hash", |case| {
+        let words: Vec<&str> = case["labels"]
+            .as_array()
+            .map(|words| words.iter().filter_map(Value::as_str).collect())
+            .unwrap_or_default();
+        // Long values are described, not written out.
+        let described = words.iter().map(|word| {
+            let width = word.strip_prefix("zero-padded decimal 1 of width ");
+            match width.and_then(|width| width.parse::<usize>().ok()) {
+                Some(width) => "0".repeat(width - 1) + "1",
+                None => (*word).to_owned(),
+            }
+        });
+        let words: Vec<String> = described.collect();
+        let labels: Labels = words.chunks(2).map(|pair| (&pair[0], &pair[1])).collect();
+        assert_eq!(case["hash"], labels.hash64().to_string(), "{case}");
+    });
+}
+
+#[test]
+fn texts_sort_naturally_as_recorded() {
+    let mut all: Vec<String> = Vec::new();
+    for_each("natsort_less", |case| {
+        all.push(case["a"].as_str().unwrap_or_default().to_owned());
+    });
+    for_each("natsort_less", |case| {
+        let a = case["a"].as_str().unwrap_or_default();
+        let after: Vec<&String> = all
+            .iter()
+            .filter(|b| *b != a && natural_less(a, b))
+            .collect();
+        let mut expected: Vec<&str> = case["less_than"]
+            .as_array()
+            .map(|texts| texts.iter().filter_map(Value::as_str).collect())
+            .unwrap_or_default();
+        expected.retain(|b| *b != a && all.iter().any(|known| known == b));
+        assert_eq!(expected, after, "{case}");
     });
 }
 

@@ -26,6 +26,7 @@ mod printer;
 mod series;
 mod token;
 
+pub(crate) use ast::node_index;
 pub use ast::{
     Aggregate, AggregateOp, At, Binary, BinaryOp, Call, Cardinality, DurationExpr, DurationId,
     DurationKind, DurationNode, DurationOp, DurationValue, Expr, ExtendedRange, Grouping, MatchOp,

@@ -7,7 +7,7 @@
 
 use std::fmt::{self, Write};
 
-use crate::parser::ast::index;
+use crate::parser::ast::node_index;
 use crate::parser::{Expr, NodeId, NodeKind};
 
 const LONGEST_LINE: usize = 100;
@@ -51,7 +51,7 @@ impl Expr {
                     .expect("counting cannot fail");
                 match self.printed_child(id, piece) {
                     Some(child) => {
-                        length.0 += lengths.get(index(child)).copied().unwrap_or_default();
+                        length.0 += lengths.get(node_index(child)).copied().unwrap_or_default();
                     }
                     None => break,
                 }
@@ -118,7 +118,7 @@ impl Printer<'_> {
                 level < DEEPEST
                     && self
                         .lengths
-                        .get(index(id))
+                        .get(node_index(id))
                         .is_some_and(|length| *length > LONGEST_LINE)
             }
         }

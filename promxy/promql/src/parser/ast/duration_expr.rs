@@ -29,6 +29,13 @@ pub struct DurationExpr {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DurationId(u32);
 
+impl DurationId {
+    /// Returns the place of the node in [`DurationExpr::nodes`].
+    pub(crate) fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// A part of a duration expression.
 #[derive(Clone, Debug)]
 pub struct DurationNode {

@@ -148,7 +148,7 @@ impl IndexMut<NodeId> for Expr {
 }
 
 /// Returns the place of a node in [`Expr::nodes`], for tables beside the tree.
-pub(crate) fn index(id: NodeId) -> usize {
+pub(crate) fn node_index(id: NodeId) -> usize {
     id.0 as usize
 }
 

@@ -1,0 +1,135 @@
+//! Aggregations of histograms: a sum or an average for every step that has any, which is no result where numbers are too.
+//!
+//! Follows the histogram branches of `aggregation` in `promql/engine.go`; pinned by `native_histograms.test`.
+
+use std::collections::BTreeMap;
+
+use super::{Column, Context, Series};
+use crate::annotations::Remark;
+use crate::histogram::{Facts, FloatHistogram, HistogramAverage, HistogramSum, Incompatible};
+use crate::parser::{Compat, Span};
+
+/// A fold of histograms.
+pub(super) trait HistogramFold: Sized {
+    fn begin(first: &FloatHistogram, compat: Compat) -> Self;
+    fn take(&mut self, histogram: &FloatHistogram) -> Result<(), Incompatible>;
+    fn facts(&self) -> Facts;
+    fn finish(self) -> FloatHistogram;
+}
+
+impl HistogramFold for HistogramSum {
+    fn begin(first: &FloatHistogram, compat: Compat) -> Self {
+        Self::new(first, compat)
+    }
+
+    fn take(&mut self, histogram: &FloatHistogram) -> Result<(), Incompatible> {
+        self.add(histogram)
+    }
+
+    fn facts(&self) -> Facts {
+        self.facts()
+    }
+
+    fn finish(self) -> FloatHistogram {
+        self.finish()
+    }
+}
+
+impl HistogramFold for HistogramAverage {
+    fn begin(first: &FloatHistogram, compat: Compat) -> Self {
+        Self::new(first, compat)
+    }
+
+    fn take(&mut self, histogram: &FloatHistogram) -> Result<(), Incompatible> {
+        self.add(histogram)
+    }
+
+    fn facts(&self) -> Facts {
+        self.facts()
+    }
+
+    fn finish(self) -> FloatHistogram {
+        self.finish()
+    }
+}
+
+/// The histograms of a group, at the steps that have any.
+pub(super) struct HistogramFolds<F> {
+    compat: Compat,
+    steps: BTreeMap<usize, State<F>>,
+}
+
+enum State<F> {
+    Folding(Box<F>),
+    /// Histograms did not go together: there is no result at this step.
+    Incompatible,
+    /// Numbers were there before, so there is no result either.
+    AfterFloats,
+}
+
+impl<F: HistogramFold> HistogramFolds<F> {
+    pub(super) fn new(compat: Compat) -> Self {
+        Self {
+            compat,
+            steps: BTreeMap::new(),
+        }
+    }
+
+    /// Adds the histograms of a series; `has_float` says at which steps the group has numbers.
+    pub(super) fn add(
+        &mut self,
+        series: &Series,
+        has_float: impl Fn(usize) -> bool,
+        span: Span,
+        context: &mut Context<'_>,
+    ) {
+        for (step, histogram) in series.column.histograms() {
+            match self.steps.get_mut(&step) {
+                Some(State::Folding(fold)) => {
+                    if let Err(incompatible) = fold.take(histogram) {
+                        let name = series.labels.metric_name();
+                        context.annotate(Remark::of_fact(incompatible.fact(), name), span);
+                        self.steps.insert(step, State::Incompatible);
+                    }
+                }
+                Some(State::Incompatible | State::AfterFloats) => {}
+                None if has_float(step) => {
+                    self.steps.insert(step, State::AfterFloats);
+                }
+                None => {
+                    let fold = Box::new(F::begin(histogram, self.compat));
+                    self.steps.insert(step, State::Folding(fold));
+                }
+            }
+        }
+    }
+
+    /// Adds the results to a column of numbers. Steps with both have neither.
+    pub(super) fn finish(
+        self,
+        mut column: Column,
+        span: Span,
+        context: &mut Context<'_>,
+    ) -> Column {
+        for (step, state) in self.steps {
+            match state {
+                State::Incompatible => column.present.remove(step),
+                _ if column.present.has(step) => {
+                    column.present.remove(step);
+                    let remark = Remark::mixed_floats_histograms_aggregation();
+                    context.annotate(remark, span);
+                }
+                State::AfterFloats => {}
+                State::Folding(fold) => {
+                    for fact in fold.facts().iter() {
+                        context.annotate(Remark::of_fact(fact, ""), span);
+                    }
+                    let mut result = fold.finish();
+                    result.compact();
+                    column.push_histogram(step, result.into());
+                }
+            }
+        }
+        column
+    }
+}

@@ -1,0 +1,56 @@
+//! Evaluation: a loop over the plan, leaves first, in which every node yields the columns of its series.
+//!
+//! * [`Grid`], [`Bitmap`], [`Column`], [`Series`]: times and values
+//! * [`Context`]: data, limits, annotations
+//! * [`Evaluator`]: the loop
+//! * `selector`, `window`, `subquery`: samples to columns
+//! * `binary`, `matching`, `setops`: operators
+//! * `aggregate`, `topk`: aggregations
+//! * `call`, `labels`, `info`: functions on columns
+//! * `finish`: series that coincide, the order of results
+
+mod aggregate;
+mod binary;
+mod bitmap;
+mod call;
+mod column;
+mod context;
+mod count_values;
+mod evaluator;
+mod finish;
+mod grid;
+mod histogram_calls;
+mod histogram_folds;
+mod info;
+mod label_calls;
+mod matching;
+mod range_call;
+mod scalar_op;
+mod selector;
+mod setops;
+mod smoothed;
+mod topk;
+mod window;
+
+pub use context::CancelToken;
+
+pub(crate) use bitmap::Bitmap;
+pub(crate) use column::{Column, Sample, Series, histogram_samples};
+pub(crate) use context::{Context, SampleBudget};
+pub(crate) use evaluator::Evaluator;
+pub(crate) use finish::result;
+pub(crate) use grid::Grid;
+pub(crate) use range_call::{RangeCall, RangeFunction};
+pub(crate) use window::{Floats, RangeSamples, Window};
+
+use crate::Text;
+
+/// The value of a node.
+#[derive(Clone, Debug)]
+pub(crate) enum Evaluated {
+    /// Series on the grid.
+    Matrix(Vec<Series>),
+    /// A number for every step.
+    Scalar(Vec<f64>),
+    String(Text),
+}

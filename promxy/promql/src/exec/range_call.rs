@@ -1,0 +1,490 @@
+//! Functions over ranges: each series is cut into windows, and a kernel goes over all of them.
+//!
+//! Follows the part of `eval` in `promql/engine.go` that calls functions with a matrix argument; pinned by `functions.test`,
+//! `subquery.test` and `extended_vectors.test`.
+
+use std::collections::HashSet;
+
+use super::evaluator::{Sink, drop_names_now, is_range};
+use super::window::{RangeSamples, Window, Windowing};
+use super::{Column, Context, Evaluated, Evaluator, Series};
+use crate::annotations::Remark;
+use crate::error::QueryError;
+use crate::func::FloatKernel;
+use crate::func::counts::{Count, End, Occurrences, Present, TimeAt, ValueAt};
+use crate::func::mixed::{MixedWindows, Notes};
+use crate::func::over_time::{Average, Extreme, ExtremeOf, Sum, Variance};
+use crate::func::rate::{Change, ExtendedRate, ExtrapolatedRate, InstantChange};
+use crate::func::regression::{Prediction, Slope};
+use crate::func::smoothing::Smoothing;
+use crate::func::spread::{MedianDeviation, Quantile};
+use crate::histogram::Fact;
+use crate::labels::Labels;
+use crate::parser::{Compat, ExtendedRange, Span, ValueType};
+use crate::plan::{CallPlan, PlanKind, PlanNode};
+
+/// A function over a range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RangeFunction {
+    Change(Change),
+    InstantRate,
+    InstantDelta,
+    Sum,
+    Average,
+    Extreme(Extreme),
+    TimeOfExtreme(Extreme),
+    Deviation,
+    Variance,
+    Quantile,
+    MedianDeviation,
+    Count,
+    Present,
+    Value(End),
+    Time(End),
+    Changes,
+    Resets,
+    Slope,
+    Prediction,
+    Smoothing,
+}
+
+impl RangeFunction {
+    fn of(name: &str) -> Option<Self> {
+        Some(match name {
+            "rate" => Self::Change(Change::Rate),
+            "increase" => Self::Change(Change::Increase),
+            "delta" => Self::Change(Change::Delta),
+            "irate" => Self::InstantRate,
+            "idelta" => Self::InstantDelta,
+            "sum_over_time" => Self::Sum,
+            "avg_over_time" => Self::Average,
+            "max_over_time" => Self::Extreme(Extreme::Max),
+            "min_over_time" => Self::Extreme(Extreme::Min),
+            "ts_of_max_over_time" => Self::TimeOfExtreme(Extreme::Max),
+            "ts_of_min_over_time" => Self::TimeOfExtreme(Extreme::Min),
+            "stddev_over_time" => Self::Deviation,
+            "stdvar_over_time" => Self::Variance,
+            "quantile_over_time" => Self::Quantile,
+            "mad_over_time" => Self::MedianDeviation,
+            "count_over_time" => Self::Count,
+            "present_over_time" | "absent_over_time" => Self::Present,
+            "first_over_time" => Self::Value(End::First),
+            "last_over_time" => Self::Value(End::Last),
+            "ts_of_first_over_time" => Self::Time(End::First),
+            "ts_of_last_over_time" => Self::Time(End::Last),
+            "changes" => Self::Changes,
+            "resets" => Self::Resets,
+            "deriv" => Self::Slope,
+            "predict_linear" => Self::Prediction,
+            "double_exponential_smoothing" => Self::Smoothing,
+            _ => return None,
+        })
+    }
+
+    /// Whether it looks at when counters began.
+    fn uses_starts(self) -> bool {
+        matches!(
+            self,
+            Self::Change(Change::Rate | Change::Increase) | Self::InstantRate | Self::Resets
+        )
+    }
+
+    /// Whether the metric keeps its name: these act like an offset.
+    fn keeps_name(self) -> bool {
+        matches!(self, Self::Value(_))
+    }
+
+    fn check_extended(self, name: &str, extended: ExtendedRange) -> Result<(), QueryError> {
+        let (allowed, list) = match extended {
+            ExtendedRange::Anchored => (
+                matches!(self, Self::Change(_) | Self::Changes | Self::Resets),
+                "changes, delta, increase, rate, resets",
+            ),
+            ExtendedRange::Smoothed => (matches!(self, Self::Change(_)), "delta, increase, rate"),
+        };
+        if allowed {
+            return Ok(());
+        }
+        Err(QueryError::execution(format!(
+            "{} modifier can only be used with: {list} - not with {name}",
+            extended.as_str()
+        )))
+    }
+}
+
+/// A call, ready to be applied to series.
+pub(crate) struct RangeCall<'s> {
+    pub(crate) function: RangeFunction,
+    pub(crate) windowing: Windowing,
+    pub(crate) extended: Option<ExtendedRange>,
+    /// The arguments that are numbers, for every step.
+    pub(crate) scalars: &'s [Vec<f64>],
+    pub(crate) compat: Compat,
+}
+
+impl<'a> Evaluator<'a, '_> {
+    /// Whether a call has a range among its arguments.
+    pub(super) fn takes_range(&self, call: &CallPlan) -> bool {
+        call.args
+            .iter()
+            .any(|arg| is_range(&self.plan_node(*arg).kind))
+    }
+
+    /// Hands over the series of a function over a range.
+    pub(super) fn range_call(
+        &mut self,
+        node: &PlanNode,
+        call: &CallPlan,
+        sink: &mut Sink<'_>,
+    ) -> Result<(), QueryError> {
+        let name = call.function.name;
+        let Some(function) = RangeFunction::of(name) else {
+            return Err(QueryError::execution(format!(
+                "{name} is not evaluated over ranges"
+            )));
+        };
+        let mut scalars = Vec::new();
+        for arg in &call.args {
+            if self.plan_node(*arg).value_type == ValueType::Scalar {
+                scalars.push(self.scalar(*arg));
+            }
+        }
+        let range_arg = call
+            .args
+            .iter()
+            .find(|arg| is_range(&self.plan_node(**arg).kind));
+        let Some(range_node) = range_arg.map(|arg| self.plan_node(*arg)) else {
+            return Ok(());
+        };
+        // What a subquery yields has no place in the query any more.
+        let place = |node: &PlanNode| match node.kind {
+            PlanKind::Subquery(_) => Span::default(),
+            _ => node.span,
+        };
+        let span = call
+            .args
+            .first()
+            .map_or(node.span, |arg| place(self.plan_node(*arg)));
+        let lookback = self.context.lookback;
+        let compat = self.context.options.parser.compat;
+        let with_starts = self.context.options.start_timestamps && function.uses_starts();
+        match &range_node.kind {
+            PlanKind::Range(range) => {
+                let selector = &range.selector;
+                if let Some(extended) = selector.extended {
+                    function.check_extended(name, extended)?;
+                }
+                let (before, after) = match selector.extended {
+                    None => (0, 0),
+                    Some(ExtendedRange::Anchored) => (lookback, 0),
+                    Some(ExtendedRange::Smoothed) => (lookback, lookback),
+                };
+                let call = RangeCall {
+                    function,
+                    windowing: Windowing {
+                        grid: node.grid,
+                        range: range.range,
+                        offset: selector.offset,
+                        before,
+                        after,
+                        pinned: selector.at.is_some(),
+                    },
+                    extended: selector.extended,
+                    scalars: &scalars,
+                    compat,
+                };
+                let mut output = Output::new(name, span);
+                let data: &'a [crate::storage::SeriesData] = &self.context.data[selector.select];
+                for series in data {
+                    let samples = RangeSamples::of_storage(&series.samples, with_starts);
+                    output.series(self.context, &call, &samples, (&series.labels, false), sink)?;
+                }
+                Ok(())
+            }
+            PlanKind::Subquery(subquery) => {
+                let inner_grid = self.plan_node(subquery.expr).outer_grid();
+                let inner = self.series(subquery.expr);
+                let call = RangeCall {
+                    function,
+                    windowing: Windowing {
+                        grid: node.grid,
+                        range: subquery.range,
+                        offset: subquery.offset,
+                        before: 0,
+                        after: 0,
+                        pinned: subquery.at.is_some(),
+                    },
+                    extended: None,
+                    scalars: &scalars,
+                    compat,
+                };
+                let mut output = Output::new(name, span);
+                for series in inner {
+                    let held = series.column.samples();
+                    let samples =
+                        RangeSamples::of_subquery(&series, inner_grid, compat == Compat::V3_14);
+                    output.series(
+                        self.context,
+                        &call,
+                        &samples,
+                        (&series.labels, series.drop_name),
+                        sink,
+                    )?;
+                    self.context.budget.release(held);
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Evaluates `absent_over_time`: one wherever no series has a sample.
+    pub(super) fn absent_over_time(
+        &mut self,
+        node: &'a PlanNode,
+        call: &CallPlan,
+    ) -> Result<Evaluated, QueryError> {
+        let mut found = super::Bitmap::none(node.grid.count);
+        self.range_call(node, call, &mut |_, series| {
+            found.or_with(&series.column.steps());
+            Ok(())
+        })?;
+        let argument = call.args.first().map(|arg| &self.plan_node(*arg).kind);
+        let drop_name = true;
+        Ok(Evaluated::Matrix(super::call::absent_series(
+            argument,
+            &found,
+            node.grid.count,
+            drop_name,
+        )))
+    }
+}
+
+/// What is kept from series to series of a call.
+struct Output<'s> {
+    name: &'s str,
+    span: Span,
+    windows: Vec<Window>,
+    /// The label sets there are, to find those that coincide without their names.
+    seen: HashSet<Labels>,
+}
+
+impl<'s> Output<'s> {
+    fn new(name: &'s str, span: Span) -> Self {
+        Self {
+            name,
+            span,
+            windows: Vec::new(),
+            seen: HashSet::new(),
+        }
+    }
+
+    /// Applies a call to a series, whose labels may be bound to lose their names.
+    fn series(
+        &mut self,
+        context: &mut Context<'_>,
+        call: &RangeCall<'_>,
+        samples: &RangeSamples<'_>,
+        (labels, drop_name): (&Labels, bool),
+        sink: &mut Sink<'_>,
+    ) -> Result<(), QueryError> {
+        context.check()?;
+        samples.cut(call.windowing, &mut self.windows);
+        if self.windows.is_empty() {
+            return Ok(());
+        }
+        let held = self.count_samples(context, samples)?;
+        let mut notes = Notes::default();
+        let column = call.column(samples, &self.windows, &mut notes)?;
+        context.budget.release(held);
+        notes.annotate(context, labels, self.span);
+        if column.is_empty() {
+            return Ok(());
+        }
+        if matches!(self.name, "rate" | "increase") && !column.present.is_empty() {
+            self.doubt_counter(context, labels);
+        }
+        let mut series = Series {
+            labels: labels.clone(),
+            drop_name,
+            column,
+        };
+        if !call.function.keeps_name() {
+            drop_names_now(context, &mut series);
+        }
+        let may_coincide = context.delays_name_removal() || self.name == "absent_over_time";
+        if !may_coincide && !self.seen.insert(series.labels.clone()) {
+            return Err(QueryError::duplicate_labels());
+        }
+        sink(context, series)
+    }
+
+    /// Counts what the windows hold and returns how much the largest one does.
+    fn count_samples(
+        &self,
+        context: &mut Context<'_>,
+        samples: &RangeSamples<'_>,
+    ) -> Result<usize, QueryError> {
+        let sizes = self.windows.iter().map(|window| {
+            let histograms = &samples.histograms[window.histograms_from..window.histograms_to];
+            let histograms = histograms
+                .iter()
+                .map(|histogram| super::histogram_samples(histogram));
+            window.to - window.from + histograms.sum::<usize>()
+        });
+        let (mut largest, mut total) = (0, 0);
+        for size in sizes {
+            largest = largest.max(size);
+            total += size;
+        }
+        context.budget.looked_at(total);
+        context.budget.take(largest)?;
+        Ok(largest)
+    }
+
+    /// Remarks on the rate of something that does not look like a counter.
+    fn doubt_counter(&self, context: &mut Context<'_>, labels: &Labels) {
+        let name = labels.metric_name();
+        if name.is_empty() {
+            return;
+        }
+        if context.options.type_and_unit_labels {
+            let kind = labels.get("__type__").unwrap_or_default();
+            let is_3_5 = context.is_3_5();
+            if kind != "counter" && (is_3_5 || kind != "histogram") {
+                let expected = if is_3_5 {
+                    "\"counter\""
+                } else {
+                    "\"counter\" or \"histogram\""
+                };
+                let remark = Remark::possible_non_counter_type(name, kind, expected);
+                context.annotate(remark, self.span);
+            }
+            return;
+        }
+        let endings = ["_total", "_sum", "_count", "_bucket"];
+        if !endings.iter().any(|ending| name.ends_with(ending)) {
+            context.annotate(Remark::possible_non_counter(name), self.span);
+        }
+    }
+}
+
+impl RangeCall<'_> {
+    /// Computes the values of all windows.
+    fn column(
+        &self,
+        samples: &RangeSamples<'_>,
+        windows: &[Window],
+        notes: &mut Notes,
+    ) -> Result<Column, QueryError> {
+        let floats = samples.floats();
+        let range = self.windowing.range;
+        let anchored = self.extended == Some(ExtendedRange::Anchored);
+        let mut output = ColumnOutput {
+            call: self,
+            samples,
+            windows,
+            notes,
+        };
+        Ok(match self.function {
+            RangeFunction::Change(change) => match self.extended {
+                None => {
+                    let mut kernel = ExtrapolatedRate::new(floats, change, range);
+                    let column = output.of(&mut kernel);
+                    if kernel.overlap {
+                        output.notes.facts.insert(Fact::StartTimesOverlap);
+                    }
+                    column
+                }
+                Some(extended) => output.of(&mut ExtendedRate {
+                    floats,
+                    change,
+                    extended,
+                    range: range as f64 / 1000.0,
+                }),
+            },
+            RangeFunction::InstantRate => output.of(&mut InstantChange {
+                floats,
+                per_second: true,
+            }),
+            RangeFunction::InstantDelta => output.of(&mut InstantChange {
+                floats,
+                per_second: false,
+            }),
+            RangeFunction::Sum => output.of(&mut Sum(floats)),
+            RangeFunction::Average => output.of(&mut Average(floats)),
+            RangeFunction::Extreme(extreme) => output.of(&mut ExtremeOf::value(floats, extreme)),
+            RangeFunction::TimeOfExtreme(extreme) => {
+                output.of(&mut ExtremeOf::time(floats, extreme))
+            }
+            RangeFunction::Deviation => output.of(&mut Variance { floats, root: true }),
+            RangeFunction::Variance => output.of(&mut Variance {
+                floats,
+                root: false,
+            }),
+            RangeFunction::Quantile => output.of(&mut Quantile::new(floats, &self.scalars[0])),
+            RangeFunction::MedianDeviation => output.of(&mut MedianDeviation::new(
+                floats,
+                self.compat == Compat::V3_14,
+            )),
+            RangeFunction::Count => output.of(&mut Count),
+            RangeFunction::Present => output.of(&mut Present),
+            RangeFunction::Value(end) => output.of(&mut ValueAt(floats, end)),
+            RangeFunction::Time(end) => output.of(&mut TimeAt(floats, end)),
+            RangeFunction::Changes => output.of(&mut Occurrences::changes(floats, anchored)),
+            RangeFunction::Resets => output.of(&mut Occurrences::resets(floats, anchored)),
+            RangeFunction::Slope => output.of(&mut Slope(floats)),
+            RangeFunction::Prediction => output.of(&mut Prediction {
+                floats,
+                ahead: &self.scalars[0],
+            }),
+            RangeFunction::Smoothing => {
+                let mut kernel = Smoothing {
+                    floats,
+                    newest: &self.scalars[0],
+                    trend: &self.scalars[1],
+                    error: None,
+                };
+                for window in windows {
+                    kernel.check(window.step)?;
+                }
+                output.of(&mut kernel)
+            }
+        })
+    }
+}
+
+/// Runs kernels over the windows of a series.
+struct ColumnOutput<'s, 'n> {
+    call: &'s RangeCall<'s>,
+    samples: &'s RangeSamples<'s>,
+    windows: &'s [Window],
+    notes: &'n mut Notes,
+}
+
+impl ColumnOutput<'_, '_> {
+    fn of(&mut self, kernel: &mut impl FloatKernel) -> Column {
+        let steps = self.call.windowing.grid.count;
+        let mut column = Column::empty(steps);
+        if !self.samples.has_histograms() {
+            self.notes.invalid_quantile(self.call, self.windows);
+            column.values = vec![0.0; steps];
+            let (values, present) = (&mut column.values, &mut column.present);
+            kernel.windows(self.windows, &mut |step, value| {
+                values[step] = value;
+                present.insert(step);
+            });
+            return column;
+        }
+        let mixed = MixedWindows {
+            call: self.call,
+            samples: self.samples,
+        };
+        for window in self.windows {
+            if let Some(sample) = mixed.window(kernel, window, self.notes) {
+                column.push(steps, window.step, sample);
+            }
+        }
+        column
+    }
+}

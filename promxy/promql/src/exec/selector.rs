@@ -1,0 +1,184 @@
+//! Instant selectors: for every step the newest sample that is not too old.
+//!
+//! Follows `vectorSelectorSingle` in `promql/engine.go`; pinned by `staleness.test` and `selectors.test`.
+
+use super::evaluator::Sink;
+use super::{Column, Evaluator, Grid, Series};
+use crate::error::QueryError;
+use crate::parser::ExtendedRange;
+use crate::plan::{PlanNode, Selector};
+use crate::storage::{Samples, is_stale};
+
+impl<'a> Evaluator<'a, '_> {
+    /// Hands over the series of a selector that have a value at any step.
+    pub(super) fn selector(
+        &mut self,
+        node: &PlanNode,
+        selector: &Selector,
+        sink: &mut Sink<'_>,
+    ) -> Result<(), QueryError> {
+        let data: &'a [crate::storage::SeriesData] = &self.context.data[selector.select];
+        if selector.extended == Some(ExtendedRange::Smoothed) {
+            return self.smoothed_selector(node, selector, data, sink);
+        }
+        for series in data {
+            self.context.check()?;
+            let column = latest(
+                &series.samples,
+                node.grid,
+                selector.offset,
+                self.context.lookback,
+            );
+            if column.is_empty() {
+                continue;
+            }
+            let samples = column.samples();
+            self.context.budget.looked_at(samples);
+            self.context.budget.take(samples)?;
+            self.context.budget.release(samples);
+            let series = Series {
+                labels: series.labels.clone(),
+                drop_name: false,
+                column,
+            };
+            sink(self.context, series)?;
+        }
+        Ok(())
+    }
+}
+
+/// Returns the newest sample of the lookback window before every step.
+pub(super) fn latest(samples: &Samples, grid: Grid, offset: i64, lookback: i64) -> Column {
+    let mut column = Column::empty(grid.count);
+    if samples.histograms.is_empty() {
+        let mut next = 0;
+        for (step, time) in grid.times().enumerate() {
+            let now = time.saturating_sub(offset);
+            next = first_after(&samples.timestamps, next, now);
+            let Some(newest) = next.checked_sub(1) else {
+                continue;
+            };
+            if samples.timestamps[newest] <= now.saturating_sub(lookback) {
+                continue;
+            }
+            let value = samples.values[newest];
+            if !is_stale(value) {
+                column.set_float(grid.count, step, value);
+            }
+        }
+        return column;
+    }
+    for (step, newest) in newest(samples, grid, offset, lookback) {
+        match newest {
+            Newest::Float(at) if !is_stale(samples.values[at]) => {
+                column.set_float(grid.count, step, samples.values[at]);
+            }
+            Newest::Histogram(at) if !is_stale(samples.histograms[at].sum) => {
+                column.push_histogram(step, samples.histograms[at].clone());
+            }
+            _ => {}
+        }
+    }
+    column
+}
+
+/// Which sample is the newest.
+#[derive(Clone, Copy)]
+enum Newest {
+    Float(usize),
+    Histogram(usize),
+}
+
+/// Returns the newest sample of either kind for every step that has one, stale markers among them.
+fn newest(
+    samples: &Samples,
+    grid: Grid,
+    offset: i64,
+    lookback: i64,
+) -> impl Iterator<Item = (usize, Newest)> {
+    let (mut float, mut histogram) = (0, 0);
+    grid.times().enumerate().filter_map(move |(step, time)| {
+        let now = time.saturating_sub(offset);
+        float = first_after(&samples.timestamps, float, now);
+        histogram = first_after(&samples.histogram_timestamps, histogram, now);
+        let float = float.checked_sub(1);
+        let histogram = histogram.checked_sub(1);
+        let float_time = float.map(|at| samples.timestamps[at]);
+        let histogram_time = histogram.map(|at| samples.histogram_timestamps[at]);
+        let newest = if histogram_time > float_time {
+            Newest::Histogram(histogram?)
+        } else {
+            Newest::Float(float?)
+        };
+        (float_time.max(histogram_time)? > now.saturating_sub(lookback)).then_some((step, newest))
+    })
+}
+
+/// Returns, for every step at which the series has a value, when its sample was taken and when its counter began.
+pub(super) fn sample_times(
+    samples: &Samples,
+    grid: Grid,
+    offset: impl Fn(i64) -> i64,
+    lookback: i64,
+) -> Vec<(usize, i64, i64)> {
+    let mut times = Vec::new();
+    for (step, time) in grid.times().enumerate() {
+        let single = Grid {
+            start: time,
+            end: time,
+            count: 1,
+            ..grid
+        };
+        let found = newest(samples, single, offset(time), lookback).next();
+        let start_of = |starts: &[i64], at: usize| starts.get(at).copied().unwrap_or(0);
+        match found {
+            Some((_, Newest::Float(at))) if !is_stale(samples.values[at]) => times.push((
+                step,
+                samples.timestamps[at],
+                start_of(&samples.start_timestamps, at),
+            )),
+            Some((_, Newest::Histogram(at))) if !is_stale(samples.histograms[at].sum) => times
+                .push((
+                    step,
+                    samples.histogram_timestamps[at],
+                    start_of(&samples.histogram_start_timestamps, at),
+                )),
+            _ => {}
+        }
+    }
+    times
+}
+
+/// Returns the index of the first time after `limit`, at or after the index `from`, before which none is.
+///
+/// Looks ahead in growing leaps, so a short way is short and a long one not much longer.
+pub(super) fn first_after(times: &[i64], from: usize, limit: i64) -> usize {
+    let rest = times.get(from..).unwrap_or_default();
+    let mut leap = 1;
+    let mut passed = 0;
+    while let Some(time) = rest.get(passed + leap - 1) {
+        if *time > limit {
+            break;
+        }
+        passed += leap;
+        leap *= 2;
+    }
+    let ahead = &rest[passed..rest.len().min(passed + leap)];
+    from + passed + ahead.partition_point(|time| *time <= limit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_time_after_a_limit_is_found_from_anywhere_before_it() {
+        let times: Vec<i64> = (0..100).map(|i| i * 10).collect();
+        for limit in -5..1_005 {
+            let expected = times.partition_point(|time| *time <= limit);
+            for from in 0..=expected {
+                assert_eq!(first_after(&times, from, limit), expected, "{from} {limit}");
+            }
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! Windows of series that have native histograms.
+//!
+//! Most functions want one kind of sample: those of numbers overlook histograms, and say so if a window has both; rates, sums and
+//! averages refuse such a window. Follows `promql/functions.go`; pinned by `native_histograms.test`.
+
+use super::FloatKernel;
+use super::counts::End;
+use super::rate::Change;
+use crate::annotations::Remark;
+use crate::exec::{Context, RangeCall, RangeFunction, RangeSamples, Sample, Window};
+use crate::histogram::window::{
+    self, InstantChange, InstantSample, average, begins_anew, extended_change, extrapolated_change,
+    instant_change, sum,
+};
+use crate::histogram::{Fact, Facts, FloatHistogram};
+use crate::labels::Labels;
+use crate::parser::Span;
+
+/// What happened in the windows of a series that users should know.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Notes {
+    pub(crate) facts: Facts,
+    /// A window held both kinds of samples, which gave no result.
+    mixed: bool,
+    /// A window held both kinds of samples, and histograms were overlooked.
+    ignored: bool,
+    /// Quantiles outside of 0 to 1.
+    quantiles: Vec<f64>,
+}
+
+impl Notes {
+    /// Notes quantiles outside of 0 to 1 at the steps of windows with numbers.
+    pub(crate) fn invalid_quantile(&mut self, call: &RangeCall<'_>, windows: &[Window]) {
+        if call.function != RangeFunction::Quantile {
+            return;
+        }
+        for window in windows {
+            let q = call.scalars[0][window.step];
+            let known = |known: &f64| known.to_bits() == q.to_bits();
+            if !(0.0..=1.0).contains(&q) && !self.quantiles.iter().any(known) {
+                self.quantiles.push(q);
+            }
+        }
+    }
+
+    /// Turns the notes into annotations of a place in the query.
+    pub(crate) fn annotate(&self, context: &mut Context<'_>, labels: &Labels, span: Span) {
+        let name = labels.metric_name();
+        if self.mixed {
+            context.annotate(Remark::mixed_floats_histograms(name), span);
+        }
+        if self.ignored {
+            context.annotate(Remark::ignored_in_mixed_range(name), span);
+        }
+        for q in &self.quantiles {
+            context.annotate(Remark::invalid_quantile(*q), span);
+        }
+        for fact in self.facts.iter() {
+            context.annotate(Remark::of_fact(fact, name), span);
+        }
+    }
+}
+
+/// The windows of a series with histograms.
+pub(crate) struct MixedWindows<'s> {
+    pub(crate) call: &'s RangeCall<'s>,
+    pub(crate) samples: &'s RangeSamples<'s>,
+}
+
+impl MixedWindows<'_> {
+    /// Computes a window of numbers, histograms or both.
+    pub(crate) fn window(
+        &self,
+        kernel: &mut impl FloatKernel,
+        window: &Window,
+        notes: &mut Notes,
+    ) -> Option<Sample> {
+        let floats = window.to - window.from;
+        let histograms = window.histograms_to - window.histograms_from;
+        match self.call.function {
+            RangeFunction::Count => Some(Sample::Float((floats + histograms) as f64)),
+            RangeFunction::Present => Some(Sample::Float(1.0)),
+            RangeFunction::Value(end) => self.value_at(end, window),
+            RangeFunction::Time(end) => Some(Sample::Float(self.time_at(end, window))),
+            RangeFunction::Changes | RangeFunction::Resets => self
+                .occurrences(window)
+                .map(|count| Sample::Float(f64::from(count))),
+            RangeFunction::InstantRate | RangeFunction::InstantDelta => {
+                self.instant_change(kernel, window, notes)
+            }
+            _ if histograms == 0 => {
+                notes.invalid_quantile(self.call, std::slice::from_ref(window));
+                kernel.window(window).map(Sample::Float)
+            }
+            RangeFunction::Change(_) | RangeFunction::Sum | RangeFunction::Average
+                if floats > 0 =>
+            {
+                notes.mixed = true;
+                None
+            }
+            RangeFunction::Change(change) => self.change(change, window, notes),
+            RangeFunction::Sum => noted(sum(self.histograms(window), self.call.compat), notes),
+            RangeFunction::Average => {
+                noted(average(self.histograms(window), self.call.compat), notes)
+            }
+            _ if floats == 0 => None,
+            _ => {
+                notes.ignored = true;
+                notes.invalid_quantile(self.call, std::slice::from_ref(window));
+                kernel.window(window).map(Sample::Float)
+            }
+        }
+    }
+
+    fn histograms(&self, window: &Window) -> &[std::sync::Arc<FloatHistogram>] {
+        &self.samples.histograms[window.histograms_from..window.histograms_to]
+    }
+
+    fn change(&self, change: Change, window: &Window, notes: &mut Notes) -> Option<Sample> {
+        let range = window.histograms_from..window.histograms_to;
+        let compat = self.call.compat;
+        let cut = window::Window {
+            times: &self.samples.histogram_times[range.clone()],
+            histograms: &self.samples.histograms[range.clone()],
+            resets: &self.samples.resets(compat)[range.clone()],
+            starts: self.samples.histogram_starts.get(range).unwrap_or_default(),
+            after: window.range_start,
+            until: window.range_end,
+        };
+        let change = match change {
+            Change::Rate => window::Change::Rate {
+                seconds: self.call.windowing.range as f64 / 1000.0,
+            },
+            Change::Increase => window::Change::Increase,
+            Change::Delta => window::Change::Delta,
+        };
+        let result = match self.call.extended {
+            None => extrapolated_change(&cut, change, compat),
+            Some(extended) => extended_change(&cut, extended, change),
+        };
+        noted(result, notes)
+    }
+
+    /// `irate` and `idelta` take the last two samples of whatever kind.
+    fn instant_change(
+        &self,
+        kernel: &mut impl FloatKernel,
+        window: &Window,
+        notes: &mut Notes,
+    ) -> Option<Sample> {
+        let last_two = self.last_two(window)?;
+        match last_two {
+            [Place::Float(_), Place::Float(last)] => {
+                // Histograms before the two do not matter.
+                let floats = Window {
+                    from: last - 1,
+                    to: last + 1,
+                    ..*window
+                };
+                kernel.window(&floats).map(Sample::Float)
+            }
+            [Place::Histogram(first), Place::Histogram(last)] => {
+                let times = &self.samples.histogram_times;
+                if times[first] == times[last] {
+                    return None;
+                }
+                let sample = |index: usize| InstantSample {
+                    time: times[index],
+                    histogram: &self.samples.histograms[index],
+                };
+                let change = match self.call.function {
+                    RangeFunction::InstantRate => InstantChange::Rate,
+                    _ => InstantChange::Delta,
+                };
+                let was_reset = self.was_reset(last);
+                noted(
+                    instant_change(
+                        sample(first),
+                        sample(last),
+                        was_reset,
+                        change,
+                        self.call.compat,
+                    ),
+                    notes,
+                )
+            }
+            _ => {
+                notes.mixed = true;
+                None
+            }
+        }
+    }
+
+    /// Whether a histogram says, or shows, that there was a reset before it.
+    fn was_reset(&self, index: usize) -> bool {
+        let (times, starts) = (
+            &self.samples.histogram_times,
+            &self.samples.histogram_starts,
+        );
+        let by_start = starts.get(index).is_some_and(|start| {
+            begins_anew(starts[index - 1], times[index - 1], *start, times[index])
+        });
+        by_start || self.samples.resets(self.call.compat)[index]
+    }
+
+    fn time_of(&self, place: Place) -> i64 {
+        match place {
+            Place::Float(index) => self.samples.floats().times[index],
+            Place::Histogram(index) => self.samples.histogram_times[index],
+        }
+    }
+
+    fn last_two(&self, window: &Window) -> Option<[Place; 2]> {
+        let mut places = self.merged(window).rev();
+        let last = places.next()?;
+        let before = places.next()?;
+        Some([before, last])
+    }
+
+    /// Returns the samples of both kinds in the order of time.
+    fn merged(&self, window: &Window) -> impl DoubleEndedIterator<Item = Place> {
+        let floats = (window.from..window.to).map(Place::Float);
+        let histograms = (window.histograms_from..window.histograms_to).map(Place::Histogram);
+        let mut merged: Vec<Place> = floats.chain(histograms).collect();
+        merged.sort_by_key(|place| self.time_of(*place));
+        merged.into_iter()
+    }
+
+    /// The first or last sample; of two at the same time the histogram.
+    fn value_at(&self, end: End, window: &Window) -> Option<Sample> {
+        let place = match end {
+            End::First => {
+                let float = (window.from < window.to).then_some(Place::Float(window.from));
+                let histogram = (window.histograms_from < window.histograms_to)
+                    .then_some(Place::Histogram(window.histograms_from));
+                match (float, histogram) {
+                    (Some(float), Some(histogram))
+                        if self.time_of(float) < self.time_of(histogram) =>
+                    {
+                        float
+                    }
+                    (float, histogram) => histogram.or(float)?,
+                }
+            }
+            End::Last => self.merged(window).next_back()?,
+        };
+        Some(match place {
+            Place::Float(index) => Sample::Float(self.samples.floats().values[index]),
+            Place::Histogram(index) => Sample::Histogram(self.samples.histograms[index].clone()),
+        })
+    }
+
+    fn time_at(&self, end: End, window: &Window) -> f64 {
+        let mut places = self.merged(window);
+        let place = match end {
+            End::First => places.next(),
+            End::Last => places.next_back(),
+        };
+        place.map_or(0.0, |place| self.time_of(place) as f64 / 1000.0)
+    }
+
+    /// Counts changes or resets. From one kind of sample to the other is both.
+    fn occurrences(&self, window: &Window) -> Option<u32> {
+        let mut places: Vec<Place> = self.merged(window).collect();
+        if self.call.extended.is_some() {
+            let inside = places.partition_point(|place| self.time_of(*place) <= window.range_start);
+            if inside == places.len() {
+                return None;
+            }
+            places.drain(..inside.saturating_sub(1));
+        }
+        let happened = places
+            .windows(2)
+            .filter(|pair| self.happened(pair[0], pair[1]));
+        Some(happened.count() as u32)
+    }
+
+    fn happened(&self, before: Place, now: Place) -> bool {
+        let floats = self.samples.floats();
+        let changes = self.call.function == RangeFunction::Changes;
+        match (before, now) {
+            (Place::Float(before), Place::Float(now)) => {
+                let (old, new) = (floats.values[before], floats.values[now]);
+                if changes {
+                    return new != old && !(new.is_nan() && old.is_nan());
+                }
+                let by_start = floats.starts.get(now).is_some_and(|start| {
+                    begins_anew(
+                        floats.starts[before],
+                        floats.times[before],
+                        *start,
+                        floats.times[now],
+                    )
+                });
+                new < old || by_start
+            }
+            (Place::Histogram(before), Place::Histogram(now)) => {
+                let histograms = &self.samples.histograms;
+                if changes {
+                    !histograms[now].equals(&histograms[before])
+                } else {
+                    self.was_reset(now)
+                }
+            }
+            _ => true,
+        }
+    }
+}
+
+/// A sample of either kind.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    Float(usize),
+    Histogram(usize),
+}
+
+fn noted((result, facts): (Option<FloatHistogram>, Facts), notes: &mut Notes) -> Option<Sample> {
+    notes.facts |= facts;
+    result.map(|histogram| Sample::Histogram(histogram.into()))
+}
+
+impl Remark {
+    /// Returns the text for what was found while computing with histograms.
+    pub(crate) fn of_fact(fact: Fact, metric: &str) -> Self {
+        match fact {
+            Fact::NotACounter => Self::histogram_not_counter(metric),
+            Fact::NotAGauge => Self::histogram_not_gauge(metric),
+            Fact::MixedSchemas => Self::mixed_schemas(metric),
+            Fact::IncompatibleBounds => Self::incompatible_custom_buckets(metric),
+            Fact::ConflictingResets(operation) => Self::conflicting_resets(operation),
+            Fact::BoundsReconciled(operation) => Self::reconciled(operation),
+            Fact::QuantileIsNan => Self::quantile_nan_result(None),
+            Fact::QuantileSkewedByNan => Self::quantile_nan_skew(None),
+            Fact::NansInNoFraction => Self::fraction_nan(None),
+            Fact::StartTimesOverlap => Self::start_time_overlap(metric),
+        }
+    }
+}

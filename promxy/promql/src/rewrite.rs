@@ -1,0 +1,87 @@
+//! A host's hook: parts of a query whose values come from elsewhere.
+
+use std::sync::Arc;
+
+use crate::exec::{Column, Series};
+use crate::histogram::FloatHistogram;
+use crate::labels::Labels;
+use crate::parser::{Expr, NodeId};
+use crate::storage::{BoxFuture, StorageError};
+
+/// Replaces parts of a query by series that are on the step grid already, such as those that another server has computed.
+///
+/// Nodes are offered from the root down; what is below a replaced node is neither offered nor selected.
+pub trait NodeRewriter: Send + Sync {
+    /// Returns the series that take the place of an instant vector, or nothing to evaluate it as usual.
+    fn rewrite<'a>(
+        &'a self,
+        node: RewriteNode<'a>,
+    ) -> BoxFuture<'a, Result<Option<Rewritten>, StorageError>>;
+}
+
+/// A part of a query and the steps at which it will be evaluated.
+#[derive(Clone, Copy, Debug)]
+pub struct RewriteNode<'a> {
+    /// The query.
+    pub expr: &'a Expr,
+    /// The part of it.
+    pub id: NodeId,
+    /// The first step in milliseconds since 1970. Parts of subqueries and parts that do not change have steps of their own.
+    pub start: i64,
+    /// The distance of steps in milliseconds.
+    pub step: i64,
+    /// How many steps there are.
+    pub steps: usize,
+}
+
+/// What takes the place of a part of a query.
+#[derive(Clone, Debug, Default)]
+pub struct Rewritten {
+    /// The series. No two may have the same labels.
+    pub series: Vec<StepSeries>,
+    /// What users should know.
+    pub warnings: Vec<String>,
+}
+
+/// A series on the step grid: at every step a number, a histogram or nothing. Nothing is looked back for.
+#[derive(Clone, Debug)]
+pub struct StepSeries {
+    labels: Labels,
+    steps: usize,
+    column: Column,
+}
+
+impl StepSeries {
+    /// Returns a series without values for so many steps.
+    pub fn new(labels: Labels, steps: usize) -> Self {
+        Self {
+            labels,
+            steps,
+            column: Column::empty(steps),
+        }
+    }
+
+    /// Sets the number at a step; steps beyond the last are ignored.
+    pub fn set(&mut self, step: usize, value: f64) {
+        if step < self.steps {
+            self.column.set_float(self.steps, step, value);
+        }
+    }
+
+    /// Appends a histogram at a step after those that have one; other steps are ignored.
+    pub fn push_histogram(&mut self, step: usize, histogram: Arc<FloatHistogram>) {
+        let last = self.column.histograms.last();
+        let is_next = last.is_none_or(|(last, _)| (*last as usize) < step);
+        if step < self.steps && is_next && !self.column.present.has(step) {
+            self.column.push_histogram(step, histogram);
+        }
+    }
+
+    pub(crate) fn into_series(self) -> Series {
+        Series {
+            labels: self.labels,
+            drop_name: false,
+            column: self.column,
+        }
+    }
+}
