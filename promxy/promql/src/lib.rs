@@ -5,11 +5,10 @@
 //! * [`Engine`], [`Query`], [`Outcome`]: from text to result; [`EngineOptions`], [`CancelToken`]
 //! * [`storage`]: where series come from, for hosts to implement; [`NodeRewriter`]: parts of a query from elsewhere
 //! * [`value`], [`annotations`], [`QueryError`]: results, remarks on them, and why there are none
-//! * [`labels`], [`histogram`]: what series and samples are made of
+//! * [`labels`], [`histogram`]: what series and samples are made of; native and classic histograms
 //! * [`parser`]: from text to a checked syntax tree and back, with byte positions and Prometheus' error texts
 //! * [`format`](mod@format): numbers and quoted strings as Go prints them
 //! * [`gomath`]: the functions on floats as Go computes them, bit for bit
-//! * [`histogram`]: native and classic histograms
 //! * [`SignedDuration`]: a duration in nanoseconds, read and written as `1h30m`
 //! * [`Text`]: string values, which need not be UTF-8
 //!
