@@ -6,13 +6,14 @@
 
 mod document;
 mod legacy;
+pub mod outbound;
 mod stream;
 
 use std::{fmt, time::Duration};
 
 use thiserror::Error;
 
-use self::document::Environment;
+use self::{document::Environment, outbound::Outbound};
 use crate::route::{IgnoreTags, TagRuleError};
 
 /// Which of the originals is stood in for.
@@ -238,6 +239,8 @@ pub struct Config {
     pub send_buffer: usize,
     /// Outgoing HTTP connections.
     pub http_pool: HttpPool,
+    /// How metrics are forwarded: keys of ours.
+    pub outbound: Outbound,
     /// How it reports on itself.
     pub self_metrics: SelfMetrics,
     /// How often it reports on its memory.

@@ -9,6 +9,7 @@ use super::{
     Config, ConfigError, Destinations, Generation, GrpcServer, HttpPool, Loaded, RingNames, Secret,
     SelfMetrics, Tls,
     document::{self, Dialect, Environment, Setting, count, duration, filled},
+    outbound::{self, Defaults, ForwardProtocol},
     ring_names,
 };
 use crate::route::{IgnoreTags, TagRule};
@@ -43,6 +44,34 @@ pub(super) struct Raw {
     shutdown_timeout: Option<String>,
     statsd: RawStatsd,
     tls: Option<RawTls>,
+    forward_timeout: Option<String>,
+    forward_tls: RawForwardTls,
+    forward_protocol: Option<String>,
+    on_full: Option<String>,
+    stall_timeout: Option<String>,
+    batch_delay: Option<String>,
+    stream_max_age: Option<String>,
+    stream_idle_close: Option<String>,
+    consul_blocking_wait: Option<String>,
+    kubernetes_service: Option<String>,
+    kubernetes_namespace: Option<String>,
+    send_buffer_bytes: Option<i64>,
+    overflow_bytes: Option<i64>,
+    batch_max_metrics: Option<i64>,
+    batch_max_bytes: Option<i64>,
+    compression_level: Option<i64>,
+    kubernetes_ready: Option<bool>,
+    start_without_destinations: Option<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct RawForwardTls {
+    enabled: Option<bool>,
+    ca_file: Option<String>,
+    cert_file: Option<String>,
+    key_file: Option<String>,
+    server_name: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -161,6 +190,37 @@ impl Dialect for Raw {
             ("tls.cert_file", Text(&mut tls.cert_file)),
             ("tls.key_file", Text(&mut tls.key_file)),
             ("tls.server_name", Text(&mut tls.server_name)),
+            ("forward_timeout", Text(&mut self.forward_timeout)),
+            ("forward_protocol", Text(&mut self.forward_protocol)),
+            ("on_full", Text(&mut self.on_full)),
+            ("stall_timeout", Text(&mut self.stall_timeout)),
+            ("batch_delay", Text(&mut self.batch_delay)),
+            ("stream_max_age", Text(&mut self.stream_max_age)),
+            ("stream_idle_close", Text(&mut self.stream_idle_close)),
+            ("consul_blocking_wait", Text(&mut self.consul_blocking_wait)),
+            ("kubernetes_service", Text(&mut self.kubernetes_service)),
+            ("kubernetes_namespace", Text(&mut self.kubernetes_namespace)),
+            ("send_buffer_bytes", Number(&mut self.send_buffer_bytes)),
+            ("overflow_bytes", Number(&mut self.overflow_bytes)),
+            ("batch_max_metrics", Number(&mut self.batch_max_metrics)),
+            ("batch_max_bytes", Number(&mut self.batch_max_bytes)),
+            ("compression_level", Number(&mut self.compression_level)),
+            ("kubernetes_ready", Flag(&mut self.kubernetes_ready)),
+            (
+                "start_without_destinations",
+                Flag(&mut self.start_without_destinations),
+            ),
+            ("forward_tls.enabled", Flag(&mut self.forward_tls.enabled)),
+            ("forward_tls.ca_file", Text(&mut self.forward_tls.ca_file)),
+            (
+                "forward_tls.cert_file",
+                Text(&mut self.forward_tls.cert_file),
+            ),
+            ("forward_tls.key_file", Text(&mut self.forward_tls.key_file)),
+            (
+                "forward_tls.server_name",
+                Text(&mut self.forward_tls.server_name),
+            ),
         ]
     }
 }
@@ -244,7 +304,7 @@ pub(super) fn load(
             DEFAULT_INTERVAL,
         )?,
         ignore_tags: ignore_tags(raw.ignore_tags)?,
-        forward_timeout: None,
+        forward_timeout: limit("forward_timeout", raw.forward_timeout)?,
         dial_timeout: or_default("dial_timeout", raw.dial_timeout, DEFAULT_INTERVAL)?,
         send_buffer: count("send_buffer_size", raw.send_buffer_size)?
             .unwrap_or(DEFAULT_SEND_BUFFER),
@@ -253,6 +313,36 @@ pub(super) fn load(
             max_idle: None,
             max_idle_per_host: 100,
         },
+        outbound: outbound::read(
+            outbound::Written {
+                forward_protocol: raw.forward_protocol,
+                on_full: raw.on_full,
+                stall_timeout: raw.stall_timeout,
+                batch_delay: raw.batch_delay,
+                stream_max_age: raw.stream_max_age,
+                stream_idle_close: raw.stream_idle_close,
+                consul_blocking_wait: raw.consul_blocking_wait,
+                kubernetes_service: raw.kubernetes_service,
+                kubernetes_namespace: raw.kubernetes_namespace,
+                send_buffer_bytes: raw.send_buffer_bytes,
+                overflow_bytes: raw.overflow_bytes,
+                batch_max_metrics: raw.batch_max_metrics,
+                batch_max_bytes: raw.batch_max_bytes,
+                compression_level: raw.compression_level,
+                kubernetes_ready: raw.kubernetes_ready,
+                start_without_destinations: raw.start_without_destinations,
+                tls_enabled: raw.forward_tls.enabled,
+                tls_ca_file: raw.forward_tls.ca_file,
+                tls_cert_file: raw.forward_tls.cert_file,
+                tls_key_file: raw.forward_tls.key_file,
+                tls_server_name: raw.forward_tls.server_name,
+            },
+            &Defaults {
+                protocol: ForwardProtocol::Stream,
+                overflow_bytes: 0,
+                stall_timeout: DEFAULT_INTERVAL,
+            },
+        )?,
         self_metrics: filled(raw.statsd.address).or_else(agent).map_or(
             SelfMetrics::Off,
             |address| SelfMetrics::DogStatsd {
