@@ -12,7 +12,7 @@ use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
 use tracing::error;
 
 use crate::{
-    config::{Generation, Limits},
+    config::{Generation, inbound::Limits},
     destinations::Destinations,
     forward::{Batch, Inbound, TraceContext},
     json_metric::{ImportBody, ImportError},

@@ -5,15 +5,22 @@
 //! here, in `Generation::decide`, and nowhere else.
 
 mod document;
+pub mod inbound;
 mod legacy;
 pub mod outbound;
+mod pages;
 mod stream;
 
 use std::{fmt, time::Duration};
 
 use thiserror::Error;
 
-use self::{document::Environment, outbound::Outbound};
+pub use self::pages::Pages;
+use self::{
+    document::Environment,
+    inbound::{ClientAuth, Inbound},
+    outbound::Outbound,
+};
 use crate::route::{IgnoreTags, TagRuleError};
 
 /// Which of the originals is stood in for.
@@ -128,6 +135,8 @@ pub struct Tls {
     pub key_file: String,
     /// The name of this server.
     pub server_name: Option<String>,
+    /// What is wanted of clients.
+    pub client_auth: ClientAuth,
 }
 
 /// Limits of the gRPC server; `None` is no limit.
@@ -241,12 +250,16 @@ pub struct Config {
     pub http_pool: HttpPool,
     /// How metrics are forwarded: keys of ours.
     pub outbound: Outbound,
+    /// How metrics are received: keys of ours.
+    pub inbound: Inbound,
     /// How it reports on itself.
     pub self_metrics: SelfMetrics,
     /// How often it reports on its memory.
     pub runtime_metrics_interval: Duration,
     /// Whether `/config/json` and `/config/yaml` are served.
     pub serve_config: bool,
+    /// The pages that show the configuration; a stream file has them.
+    pub pages: Option<Pages>,
     /// Whether `/debug/pprof` is served.
     pub serve_profiles: bool,
     /// How long the end may take.

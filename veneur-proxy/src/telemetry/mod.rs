@@ -89,8 +89,8 @@ pub(crate) enum Arrival<'a> {
 trait Sink: Send + Sync {
     fn event(&self, event: &Event<'_>);
     fn arrival(&self, arrival: &Arrival<'_>);
-    /// Reports on the process's memory.
-    fn runtime(&self, memory: &runtime::Memory, uptime: Duration);
+    /// Reports on the memory of the process, `since` the last time.
+    fn runtime(&self, memory: &runtime::Memory, since: Duration);
     /// Reports how many tasks are at work.
     fn activity(&self, _tasks: usize) {}
 }
@@ -195,7 +195,6 @@ impl Telemetry {
             }
         }
         let (this, stop, busy) = (Arc::clone(self), tasks.stop_token(), busy.clone());
-        let started = std::time::Instant::now();
         tasks.spawn("runtime metrics", async move {
             let ticker = |every| {
                 let mut ticks = interval(every);
@@ -211,7 +210,7 @@ impl Telemetry {
                     () = stop.cancelled() => return,
                     _ = memory.tick() => {
                         if let Some(sink) = &this.sink {
-                            sink.runtime(&runtime::Memory::now(), started.elapsed());
+                            sink.runtime(&runtime::Memory::now(), this.runtime_interval);
                         }
                     }
                     _ = activity.tick() => {

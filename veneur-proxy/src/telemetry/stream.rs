@@ -137,9 +137,9 @@ impl Sink for StreamSink {
         }
     }
 
-    fn runtime(&self, memory: &Memory, uptime: Duration) {
+    fn runtime(&self, memory: &Memory, since: Duration) {
         let tags = format!("git_sha:{},service:veneur-proxy", crate::VERSION);
-        self.0.count("uptime_ms", &tags, uptime.as_millis() as i64);
+        self.0.count("uptime_ms", &tags, since.as_millis() as i64);
         let &Memory {
             anonymous,
             data,
