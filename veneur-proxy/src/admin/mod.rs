@@ -16,13 +16,19 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, Ordering::SeqCst},
     },
+    time::Duration,
 };
 
 use http::{HeaderValue, Method, Request, StatusCode};
 use hyper::body::Incoming;
-use shared::metrics::{self, Registry};
+use shared::{
+    lifecycle::Drained,
+    metrics::{self, Registry},
+};
+use tokio::time::timeout;
+use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
 use crate::{
     config::{Config, Generation, Pages},
@@ -36,6 +42,8 @@ use crate::{
 pub(crate) struct Readiness {
     destinations: Destinations,
     ending: Arc<AtomicBool>,
+    /// Requests that bring metrics.
+    requests: TaskTracker,
 }
 
 impl Readiness {
@@ -43,17 +51,34 @@ impl Readiness {
         Self {
             destinations,
             ending: Arc::default(),
+            requests: TaskTracker::new(),
         }
     }
 
     /// Says that the end has begun.
     pub(crate) fn end(&self) {
-        self.ending.store(true, Relaxed);
+        self.ending.store(true, SeqCst);
+    }
+
+    /// Begins a request that brings metrics; `None` at the end, when no more are taken.
+    pub(crate) fn begin(&self) -> Option<TaskTrackerToken> {
+        let token = self.requests.token();
+        // Looked at afterwards, so that whoever waits for requests to end sees this one or it is refused.
+        (!self.ending.load(SeqCst)).then_some(token)
+    }
+
+    /// Waits until no request brings metrics any more.
+    pub(crate) async fn requests_ended(&self, limit: Duration) -> Drained {
+        self.requests.close();
+        match timeout(limit, self.requests.wait()).await {
+            Ok(()) => Drained::Completely,
+            Err(_) => Drained::DeadlineReached,
+        }
     }
 
     /// Returns whether a destination is connected, and the process is not about to end.
     pub(crate) fn is_ready(&self) -> bool {
-        !self.ending.load(Relaxed) && self.destinations.connected() > 0
+        !self.ending.load(SeqCst) && self.destinations.connected() > 0
     }
 }
 
@@ -142,7 +167,10 @@ impl Handler for Site {
             && request.uri().path() == "/import"
             && request.method() == Method::POST
         {
-            return import.answer(request, client).await;
+            return match self.readiness.begin() {
+                Some(_under_way) => import.answer(request, client).await,
+                None => serve::error(StatusCode::SERVICE_UNAVAILABLE, "the server is shutting down"),
+            };
         }
         self.page(request.method(), request.uri().path())
     }

@@ -364,15 +364,9 @@ pub fn load(
     unknown: UnknownKeys,
 ) -> Result<Loaded, ConfigError> {
     let environment = Environment { variable, asked };
-    // A template's actions, if any, have to be gone before YAML sees them; only the stream proxy has templates.
-    let (generation, reason) = if let Some(generation) = asked {
-        (generation, "it was asked for".to_owned())
-    } else {
-        let text = stream::expand(file).unwrap_or(file.into());
-        let mut keys = document::keys(&text)?;
-        keys.extend(environment.keys::<stream::Raw>());
-        keys.extend(environment.keys::<legacy::Raw>());
-        Generation::decide(&keys)?
+    let (generation, reason) = match asked {
+        Some(generation) => (generation, "it was asked for".to_owned()),
+        None => decide(file, &environment)?,
     };
     let loaded = match generation {
         Generation::Stream => stream::load(file, &environment, reason)?,
@@ -386,6 +380,27 @@ pub fn load(
         }
         _ => Ok(loaded),
     }
+}
+
+/// Returns whose configuration this seems to be, whether or not it is valid; `None` if that cannot be said.
+pub fn generation_of(
+    file: &str,
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Option<Generation> {
+    let environment = Environment {
+        variable,
+        asked: None,
+    };
+    decide(file, &environment).ok().map(|(generation, _)| generation)
+}
+
+fn decide(file: &str, environment: &Environment<'_>) -> Result<(Generation, String), ConfigError> {
+    // A template's actions, if any, have to be gone before YAML sees them; only the stream proxy has templates.
+    let text = stream::expand(file).unwrap_or(file.into());
+    let mut keys = document::keys(&text)?;
+    keys.extend(environment.keys::<stream::Raw>());
+    keys.extend(environment.keys::<legacy::Raw>());
+    Generation::decide(&keys)
 }
 
 /// Reads `ring_names`.

@@ -34,7 +34,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use shared::lifecycle::Tasks;
+use shared::{lifecycle::Tasks, tls::server::Server};
 use tokio::{
     net::TcpStream,
     sync::Semaphore,
@@ -48,7 +48,6 @@ use crate::{
     config::GrpcServer,
     listen::{self, Accepted, Listener},
     telemetry::Arrival,
-    tls::Acceptor,
 };
 
 /// Connections at a time; more wait in the kernel's queue.
@@ -69,7 +68,7 @@ const IDLE_TICK: Duration = Duration::from_secs(1);
 pub(crate) fn serve(
     tasks: &Tasks,
     listener: Listener,
-    tls: Option<Acceptor>,
+    tls: Option<Arc<Server>>,
     limits: GrpcServer,
     service: Arc<Service>,
 ) {
@@ -114,7 +113,7 @@ struct Connection {
 
 impl Connection {
     /// Waits for the client to speak, for as long as a connection may take to come about, and serves it.
-    async fn handshake(self, stream: TcpStream, tls: Option<Acceptor>) {
+    async fn handshake(self, stream: TcpStream, tls: Option<Arc<Server>>) {
         let patience = self.limits.connection_timeout;
         let stop = self.tasks.stop_token();
         let handshake = async {
@@ -125,10 +124,9 @@ impl Connection {
                         self.serve(TokioIo::new(stream)).await;
                     }
                 }
-                Some(tls) => match timeout(patience, tls.accept(stream)).await {
-                    Ok(Ok(stream)) => self.serve(TokioIo::new(stream)).await,
-                    Ok(Err(reason)) => debug!(error = %reason, "TLS handshake failed"),
-                    Err(_) => debug!("TLS handshake took too long"),
+                Some(tls) => match tls.accept(stream, patience).await {
+                    Ok(stream) => self.serve(TokioIo::new(stream)).await,
+                    Err(reason) => debug!(error = %reason, "TLS handshake failed"),
                 },
             }
         };

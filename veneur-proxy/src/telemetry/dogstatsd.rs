@@ -14,7 +14,7 @@ use std::{
 use shared::logging::Throttle;
 use tokio::{
     net::{UdpSocket, lookup_host},
-    time::{MissedTickBehavior, interval, timeout},
+    time::{Instant, Interval, MissedTickBehavior, interval_at, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -143,11 +143,13 @@ impl Lines {
     }
 
     pub(super) async fn run(self: Arc<Self>, stop: CancellationToken) {
-        every(FLUSH, &stop, async || {
+        let mut moments = Moments::every(FLUSH);
+        let mut more = true;
+        while more {
+            more = moments.next(&stop).await;
             let lines = std::mem::take(&mut *lock(&self.waiting));
             self.target.send(&lines).await;
-        })
-        .await;
+        }
     }
 }
 
@@ -216,12 +218,14 @@ impl Sums {
         observe: impl Fn(&Self) + Send + Sync,
         stop: CancellationToken,
     ) {
-        every(self.interval, &stop, async || {
+        let mut moments = Moments::every(self.interval);
+        let mut more = true;
+        while more {
+            more = moments.next(&stop).await;
             observe(&self);
             let lines = std::mem::take(&mut *lock(&self.waiting)).lines();
             self.target.send(&lines).await;
-        })
-        .await;
+        }
     }
 }
 
@@ -241,15 +245,20 @@ impl Waiting {
     }
 }
 
-/// Does something every interval until `stop`, and then once more.
-pub(super) async fn every(period: Duration, stop: &CancellationToken, send: impl AsyncFn()) {
-    let mut ticks = interval(period);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    ticks.tick().await;
-    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-        send().await;
+/// The moments at which something is sent: every interval, and once more at the end.
+pub(super) struct Moments(Interval);
+
+impl Moments {
+    pub(super) fn every(period: Duration) -> Self {
+        let mut ticks = interval_at(Instant::now() + period, period);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self(ticks)
     }
-    send().await;
+
+    /// Waits for the next moment; returns whether there are more.
+    pub(super) async fn next(&mut self, stop: &CancellationToken) -> bool {
+        stop.run_until_cancelled(self.0.tick()).await.is_some()
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -22,7 +22,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::dogstatsd::{Target, every, line};
+use super::dogstatsd::{Moments, Target, line};
 use crate::{
     config::SsfAddress,
     proto::ssf::{SsfSample, SsfSpan},
@@ -106,7 +106,12 @@ impl Spans {
     }
 
     pub(super) async fn run(self: Arc<Self>, stop: CancellationToken) {
-        every(self.flush_interval, &stop, async || self.flush().await).await;
+        let mut moments = Moments::every(self.flush_interval);
+        let mut more = true;
+        while more {
+            more = moments.next(&stop).await;
+            self.flush().await;
+        }
     }
 
     async fn flush(&self) {
