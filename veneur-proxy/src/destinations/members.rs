@@ -9,7 +9,6 @@ use std::{
 };
 
 use shared::hashing::{Ring as _, consistent::ConsistentRing};
-use tokio_util::sync::CancellationToken;
 
 use crate::forward::{
     Protocol,
@@ -50,8 +49,6 @@ pub(crate) struct Member {
     pub(crate) queue: Queue,
     /// What its sender speaks, and so how its metrics are framed.
     framing: AtomicU8,
-    /// Cancelled when it has left.
-    pub(crate) left: CancellationToken,
     connected: AtomicBool,
     /// Whether the last attempt to reach it failed.
     failing: AtomicBool,
@@ -68,13 +65,11 @@ impl Member {
         framing: Protocol,
         limits: Limits,
         overflow: Arc<Overflow>,
-        left: CancellationToken,
     ) -> Self {
         Self {
             account: Arc::new(account),
             queue: Queue::new(limits, overflow),
             framing: AtomicU8::new(framing as u8),
-            left,
             connected: AtomicBool::new(false),
             failing: AtomicBool::new(false),
             progress: AtomicU64::new(0),
@@ -131,9 +126,14 @@ impl Member {
         self.failing.store(true, Relaxed);
     }
 
+    /// Returns whether the last attempt to reach it failed.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.failing.load(Relaxed)
+    }
+
     /// Returns whether it makes no sense to wait for room in its queue.
     pub(crate) fn in_trouble(&self, stall: Duration) -> bool {
-        self.failing.load(Relaxed) || self.stalled_for() > stall
+        self.is_failing() || self.stalled_for() > stall
     }
 
     /// Returns how long its sender has not got on.

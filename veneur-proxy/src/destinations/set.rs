@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use shared::{discovery::Snapshot, hashing::consistent::ConsistentRing, lifecycle::Tasks};
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    time::{sleep_until, timeout},
+    time::{sleep, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -20,10 +20,7 @@ use super::{
     sources::Found,
 };
 use crate::{
-    config::{
-        Config, RingNames,
-        outbound::{ForwardProtocol, OnFull},
-    },
+    config::{Config, RingNames, outbound::OnFull},
     forward::{
         Batch, Protocol,
         parcel::{Account, Parcel},
@@ -115,8 +112,17 @@ struct Shared {
 struct Report {
     member: Arc<Member>,
     connected: bool,
-    /// Told whether anybody is in the ring afterwards.
-    done: oneshot::Sender<bool>,
+    /// Told when the ring has followed.
+    done: oneshot::Sender<Placement>,
+}
+
+/// Where the metrics of a member are placed now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Placement {
+    /// Here: it is in the ring, or nobody is.
+    Here,
+    /// With others.
+    Elsewhere,
 }
 
 /// A sender's way to its set.
@@ -131,8 +137,8 @@ impl Home {
         &*self.shared.context.observer
     }
 
-    /// Says that a member is connected or not; returns, once the ring has followed, whether anybody is in it.
-    pub(crate) async fn report(&self, member: &Arc<Member>, connected: bool) -> bool {
+    /// Says that a member is connected or not; returns, once the ring has followed, where its metrics go.
+    pub(crate) async fn report(&self, member: &Arc<Member>, connected: bool) -> Placement {
         member.set_connected(connected);
         let (done, told) = oneshot::channel();
         let report = Report {
@@ -142,9 +148,9 @@ impl Home {
         };
         // Without an owner, at the end of the process, the ring stays as it is.
         if self.reports.send(report).await.is_err() {
-            return false;
+            return Placement::Here;
         }
-        told.await.unwrap_or(false)
+        told.await.unwrap_or(Placement::Here)
     }
 
     /// Places metrics anew that their destination will not get.
@@ -471,8 +477,8 @@ impl Owner {
         self.publish();
         // Only now: what is placed from here on goes elsewhere.
         for member in leaving {
-            member.left.cancel();
             self.tell(member.name(), Change::Left);
+            self.see_off(member);
         }
     }
 
@@ -487,7 +493,6 @@ impl Owner {
             self.protocol,
             context.limits,
             Arc::clone(&context.overflow),
-            CancellationToken::new(),
         ));
         let mut everyone = self.home.shared.lock();
         everyone.retain(|member| member.strong_count() > 0);
@@ -504,6 +509,31 @@ impl Owner {
             tried,
         );
         member
+    }
+
+    /// Gives a member that has left the time to take what is queued for it; the rest is placed anew.
+    fn see_off(&self, member: Arc<Member>) {
+        let home = self.home.clone();
+        let context = &home.shared.context;
+        let limit = context.settings.leave_timeout;
+        context
+            .senders
+            .clone()
+            .spawn("leaving destination", async move {
+                let emptied = async {
+                    while !member.queue.is_empty() && !member.is_failing() {
+                        sleep(LOOK).await;
+                    }
+                };
+                let aborted = home
+                    .abort()
+                    .run_until_cancelled(timeout(limit, emptied))
+                    .await;
+                member.queue.close();
+                if aborted.is_some() {
+                    home.place_anew(member.queue.take_all()).await;
+                }
+            });
     }
 
     fn follow(&mut self, report: Report) {
@@ -529,7 +559,13 @@ impl Owner {
             self.publish();
         }
         // The sender may have been stopped meanwhile.
-        let _told = done.send(!self.ring.members().is_empty()).is_ok();
+        let members = self.ring.members();
+        let placement = if members.is_empty() || members.iter().any(|name| name == member.name()) {
+            Placement::Here
+        } else {
+            Placement::Elsewhere
+        };
+        let _told = done.send(placement).is_ok();
     }
 
     fn publish(&self) {

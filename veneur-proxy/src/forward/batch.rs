@@ -42,12 +42,12 @@ pub struct Batch {
 
 /// The metrics for one member.
 #[derive(Debug)]
-struct Group {
+pub(super) struct Group {
     framing: Protocol,
-    data: Vec<u8>,
+    pub(super) data: Vec<u8>,
     metrics: usize,
     /// Metrics without a counterpart in the protocol of the destination.
-    unconverted: usize,
+    pub(super) unconverted: usize,
 }
 
 impl Batch {
@@ -57,12 +57,10 @@ impl Batch {
         members: Arc<Members>,
         ignored: Arc<IgnoreTags>,
     ) -> Self {
-        let groups = members.members.iter().map(|member| Group {
-            framing: member.framing(),
-            data: Vec::new(),
-            metrics: 0,
-            unconverted: 0,
-        });
+        let groups = members
+            .members
+            .iter()
+            .map(|member| Group::new(member.framing()));
         Self {
             inbound,
             trace,
@@ -191,7 +189,8 @@ impl Batch {
         let filled = self.groups.into_iter().enumerate();
         filled
             .filter(|(_, group)| group.metrics > 0)
-            .map(move |(place, group)| {
+            .map(move |(place, mut group)| {
+                group.seal();
                 let member = Arc::clone(&members.members[place]);
                 let parcel = Parcel::new(
                     group.data,
@@ -223,17 +222,36 @@ impl Batch {
         };
         let group = &mut self.groups[place];
         if group.data.is_empty() {
-            group.data.reserve(room);
-            if group.framing == Protocol::Unary {
-                group.data.extend_from_slice(&[0; GRPC_PREFIX]);
-            }
+            group.begin(room);
         }
         Some(group)
     }
 }
 
 impl Group {
-    fn add_json(&mut self, metric: &JsonMetric<'_>) {
+    pub(super) fn new(framing: Protocol) -> Self {
+        Self {
+            framing,
+            data: Vec::new(),
+            metrics: 0,
+            unconverted: 0,
+        }
+    }
+
+    /// Makes room for what will come.
+    pub(super) fn begin(&mut self, room: usize) {
+        self.data.reserve(room);
+        if self.framing == Protocol::Unary {
+            self.data.extend_from_slice(&[0; GRPC_PREFIX]);
+        }
+    }
+
+    /// Completes it.
+    pub(super) fn seal(&mut self) {
+        parcel::seal(self.framing, &mut self.data);
+    }
+
+    pub(super) fn add_json(&mut self, metric: &JsonMetric<'_>) {
         if self.framing == Protocol::Http {
             self.data.push(b',');
             self.data.extend_from_slice(metric.text.as_bytes());
@@ -255,7 +273,7 @@ impl Group {
         self.metrics += 1;
     }
 
-    fn add_wire(&mut self, metric: &WireMetric<'_>) {
+    pub(super) fn add_wire(&mut self, metric: &WireMetric<'_>) {
         match self.framing {
             Protocol::Unary => metric.write_framed(&mut self.data),
             Protocol::Stream => {

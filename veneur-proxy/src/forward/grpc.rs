@@ -3,13 +3,14 @@
 //! Directly over `h2`, because bytes are framed already where they are placed: nothing is encoded here, and a batch is handed
 //! over as one buffer.
 
-use std::{io, time::Duration};
+use std::{future::poll_fn, io, time::Duration};
 
 use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, header};
 use shared::lifecycle::Tasks;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use super::connect::{Connector, Security, Socket, Target, Version};
 use crate::observe::Failure;
@@ -22,13 +23,14 @@ pub(crate) const UNIMPLEMENTED: u32 = 12;
 /// gRPC's number for a call that took too long.
 const DEADLINE_EXCEEDED: u32 = 4;
 /// What is buffered of a stream before its flow control takes it.
-const SEND_BUFFER: usize = 256 * 1024;
+pub(crate) const SEND_BUFFER: usize = 1 << 20;
 
 /// A connection.
 pub(crate) struct Channel {
     requests: SendRequest<Bytes>,
     scheme: &'static str,
     authority: String,
+    closed: CancellationToken,
 }
 
 impl std::fmt::Debug for Channel {
@@ -57,9 +59,12 @@ pub(crate) async fn connect(
         .await
         .map_err(|_| late())?
         .map_err(io::Error::other)?;
+    let closed = CancellationToken::new();
+    let close = closed.clone();
     tasks.spawn("grpc connection", async move {
         // Calls on it hear of its end themselves.
         let _ended = connection.await;
+        close.cancel();
         ended();
     });
     let security = target.security.unwrap_or(connector.grpc);
@@ -70,15 +75,20 @@ pub(crate) async fn connect(
             Security::Tls => "https",
         },
         authority: target.authority.clone(),
+        closed,
     })
 }
 
 impl Channel {
+    /// Resolves when the connection is over.
+    pub(crate) fn closed(&self) -> &CancellationToken {
+        &self.closed
+    }
+
     /// Waits until a call can begin; an error means that none will any more.
     pub(crate) async fn ready(&mut self) -> Result<(), Failure> {
-        let ready = self.requests.clone().ready().await;
-        self.requests = ready.map_err(|reason| Failure::Io(reason.to_string()))?;
-        Ok(())
+        let ready = poll_fn(|cx| self.requests.poll_ready(cx)).await;
+        ready.map_err(|reason| Failure::Io(reason.to_string()))
     }
 
     /// Begins a call.
@@ -112,22 +122,50 @@ impl Channel {
     }
 }
 
+/// Why a call failed.
+#[derive(Debug)]
+pub(crate) struct CallError {
+    pub(crate) failure: Failure,
+    /// Whether the destination certainly did nothing with it.
+    pub(crate) unprocessed: bool,
+}
+
+impl From<Failure> for CallError {
+    fn from(failure: Failure) -> Self {
+        Self {
+            failure,
+            unprocessed: false,
+        }
+    }
+}
+
 /// Waits for the end of a call: OK, or why not.
-pub(crate) async fn outcome(response: ResponseFuture) -> Result<(), Failure> {
-    let io = |reason: h2::Error| Failure::Io(reason.to_string());
+pub(crate) async fn outcome(response: ResponseFuture) -> Result<(), CallError> {
+    let io = |reason: h2::Error| CallError {
+        // A server that goes away names the last call that it took; those after it are as if never made.
+        unprocessed: reason.is_remote()
+            && (reason.reason() == Some(h2::Reason::REFUSED_STREAM)
+                || (reason.is_go_away() && reason.reason() == Some(h2::Reason::NO_ERROR))),
+        failure: Failure::Io(reason.to_string()),
+    };
     let response = response.await.map_err(io)?;
     let (head, mut body) = response.into_parts();
     if let Some(status) = status(&head.headers) {
-        return status;
+        return status.map_err(CallError::from);
     }
     if head.status != http::StatusCode::OK {
-        return Err(Failure::Grpc {
-            code: 14,
+        return Err(CallError::from(Failure::Grpc {
+            // As gRPC maps HTTP's statuses.
+            code: if head.status == http::StatusCode::NOT_FOUND {
+                UNIMPLEMENTED
+            } else {
+                14
+            },
             message: format!(
                 "unexpected HTTP status code received from server: {}",
                 head.status
             ),
-        });
+        }));
     }
     while let Some(data) = body.data().await {
         let length = data.map_err(io)?.len();
@@ -135,12 +173,13 @@ pub(crate) async fn outcome(response: ResponseFuture) -> Result<(), Failure> {
         body.flow_control().release_capacity(length).map_err(io)?;
     }
     let trailers = body.trailers().await.map_err(io)?.unwrap_or_default();
-    status(&trailers).unwrap_or_else(|| {
+    let status = status(&trailers).unwrap_or_else(|| {
         Err(Failure::Grpc {
             code: 13,
             message: "server closed the stream without sending trailers".to_owned(),
         })
-    })
+    });
+    status.map_err(CallError::from)
 }
 
 /// The failure of a call that took too long.

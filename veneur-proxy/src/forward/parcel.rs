@@ -7,7 +7,7 @@ use std::{fmt, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 
-use super::{Inbound, Protocol, TraceContext};
+use super::{Inbound, Protocol, TraceContext, batch::Group};
 use crate::{
     json_metric::{JsonMetric, scan},
     observe::{Event, Failure, Loss, Observer, WasQueued},
@@ -134,12 +134,20 @@ impl Parcel {
         std::mem::take(&mut self.data)
     }
 
-    /// Takes in another parcel of the same framing, bytes and count.
-    pub(crate) fn merge(&mut self, mut other: Self, data: Bytes) {
+    /// Takes in other parcels of the same framing; `data` is what all of them have.
+    pub(crate) fn merge(&mut self, others: Vec<Self>, data: Bytes) {
         self.data = data;
-        self.metrics += other.metrics;
-        self.since = self.since.min(other.since);
-        other.settle();
+        for mut other in others {
+            self.metrics += other.metrics;
+            self.since = self.since.min(other.since);
+            self.deadline = self.deadline.min(other.deadline);
+            other.settle();
+        }
+    }
+
+    /// Forgets the bytes, of which only the count is still needed.
+    pub(crate) fn strip(&mut self) {
+        self.data = Bytes::new();
     }
 
     /// Splits off the first `metrics` metrics, which are the first `bytes` bytes. Only for what is framed for a stream.
@@ -240,4 +248,44 @@ pub(crate) fn split_message(data: &[u8]) -> Option<(&[u8], &[u8])> {
     let (prefix, rest) = data.split_first_chunk::<GRPC_PREFIX>()?;
     let [_, length @ ..] = *prefix;
     rest.split_at_checked(u32::from_be_bytes(length) as usize)
+}
+
+/// Joins the data of parcels of one framing.
+pub(crate) fn join(framing: Protocol, parts: &[Bytes]) -> Bytes {
+    let length = parts.iter().map(Bytes::len).sum();
+    let mut data = Vec::with_capacity(length);
+    if framing == Protocol::Unary {
+        data.extend_from_slice(&[0; GRPC_PREFIX]);
+    }
+    for part in parts {
+        let part = match framing {
+            Protocol::Unary => part.get(GRPC_PREFIX..).unwrap_or_default(),
+            Protocol::Http | Protocol::Stream => part,
+        };
+        data.extend_from_slice(part);
+    }
+    seal(framing, &mut data);
+    data.into()
+}
+
+/// Completes what a list of metrics begins with, now that its length is known.
+pub(crate) fn seal(framing: Protocol, data: &mut [u8]) {
+    if framing == Protocol::Unary
+        && let Some((prefix, list)) = data.split_first_chunk_mut::<GRPC_PREFIX>()
+    {
+        let [_, length @ ..] = prefix;
+        *length = (list.len() as u32).to_be_bytes();
+    }
+}
+
+/// Frames the data of a parcel for another protocol; returns it and how many metrics could not be converted.
+pub(crate) fn convert(from: Protocol, to: Protocol, data: &Bytes) -> (Bytes, usize) {
+    let mut group = Group::new(to);
+    group.begin(data.len() + data.len() / 8);
+    visit(from, data, |metric| match metric {
+        Framed::Json(metric) => group.add_json(&metric),
+        Framed::Wire(metric) => group.add_wire(&metric),
+    });
+    group.seal();
+    (group.data.into(), group.unconverted)
 }

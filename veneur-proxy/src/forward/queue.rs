@@ -84,7 +84,10 @@ struct State {
     parcels: VecDeque<Waiting>,
     metrics: usize,
     bytes: usize,
+    /// It takes nothing any more, for good.
     closed: bool,
+    /// It takes nothing for now.
+    paused: bool,
 }
 
 #[derive(Debug)]
@@ -108,7 +111,7 @@ impl Queue {
     /// Takes a parcel at once, or not at all.
     pub(crate) fn push(&self, mut parcel: Parcel) -> Result<Queued, Rejected> {
         let mut state = self.lock();
-        if state.closed {
+        if state.closed || state.paused {
             return Err(Rejected::Closed(parcel));
         }
         let (metrics, bytes) = (parcel.metrics, parcel.data.len());
@@ -205,9 +208,56 @@ impl Queue {
         self.emptied.notify_waiters();
     }
 
-    /// Takes parcels again.
-    pub(crate) fn open(&self) {
-        self.lock().closed = false;
+    /// Takes nothing until [`Queue::resume`].
+    pub(crate) fn pause(&self) {
+        self.lock().paused = true;
+        self.emptied.notify_waiters();
+    }
+
+    /// Takes parcels again, unless it is closed.
+    pub(crate) fn resume(&self) {
+        self.lock().paused = false;
+    }
+
+    /// Returns whether it is closed and empty, so that nothing will ever be in it.
+    pub(crate) fn is_over(&self) -> bool {
+        let state = self.lock();
+        state.closed && state.parcels.is_empty()
+    }
+
+    /// Returns whether nothing is in it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().parcels.is_empty()
+    }
+
+    /// Waits until something is in it, or it is over. Cancel-safe.
+    pub(crate) async fn filled(&self) {
+        loop {
+            let filled = self.filled.notified();
+            tokio::pin!(filled);
+            filled.as_mut().enable();
+            {
+                let state = self.lock();
+                if !state.parcels.is_empty() || state.closed {
+                    break;
+                }
+            }
+            filled.await;
+        }
+        // Whoever pops is to be woken, too.
+        self.filled.notify_one();
+    }
+
+    /// Takes out those at the front that `late` says are late.
+    pub(crate) fn take_late(&self, late: impl Fn(&Parcel) -> bool) -> Vec<Parcel> {
+        let next_is_late = || {
+            let state = self.lock();
+            state
+                .parcels
+                .front()
+                .is_some_and(|waiting| late(&waiting.parcel))
+        };
+        std::iter::from_fn(|| next_is_late().then(|| self.try_pop()).flatten()).collect()
     }
 
     /// Takes out everything.
