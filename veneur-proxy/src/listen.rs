@@ -33,8 +33,8 @@ const BACKLOG: i32 = 1024;
 pub(crate) enum Listener {
     /// Of TCP.
     Tcp(TcpListener),
-    /// Of a Unix socket.
-    Unix(UnixListener, Option<SocketFile>),
+    /// Of a Unix socket, and its file if we made it.
+    Unix(UnixListener, #[expect(dead_code, reason = "kept to be dropped")] Option<SocketFile>),
 }
 
 /// The file of a Unix socket; removed when this is dropped.

@@ -23,7 +23,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -103,7 +103,6 @@ pub(crate) struct Telemetry {
     sink: Option<Arc<dyn Sink>>,
     transport: Transport,
     runtime_interval: Duration,
-    ending: AtomicBool,
 }
 
 /// What sends, while the process runs.
@@ -170,7 +169,6 @@ impl Telemetry {
             sink,
             transport,
             runtime_interval: config.runtime_metrics_interval,
-            ending: AtomicBool::new(false),
         }
     }
 
@@ -234,11 +232,6 @@ impl Telemetry {
     /// Returns what was forwarded, and what was lost, so far.
     pub(crate) fn totals(&self) -> &Totals {
         &self.totals
-    }
-
-    /// Says that what is lost from now on is lost because the process ends.
-    pub(crate) fn end(&self) {
-        self.ending.store(true, Relaxed);
     }
 }
 
