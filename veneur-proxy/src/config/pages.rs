@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use shared::config::duration::format_nanos;
 
 use super::{Config, SelfMetrics, stream::Raw};
@@ -38,11 +38,13 @@ enum Shown {
 /// Makes the pages of what was read and what it came to.
 pub(super) fn pages(raw: &Raw, config: &Config) -> Pages {
     let entries = entries(raw, config);
-    let json = json(&entries);
-    let json = serde_json::to_string_pretty(&json).expect("maps of strings always have a JSON form");
-    let mut text = String::new();
-    yaml(&entries, "", &mut text);
-    Pages { json, yaml: text }
+    let mut pages = Pages {
+        json: String::new(),
+        yaml: String::new(),
+    };
+    json(&entries, "", &mut pages.json);
+    yaml(&entries, "", &mut pages.yaml);
+    pages
 }
 
 fn entries(raw: &Raw, config: &Config) -> Vec<Entry> {
@@ -196,23 +198,40 @@ fn entries(raw: &Raw, config: &Config) -> Vec<Entry> {
     ]
 }
 
-fn json(entries: &[Entry]) -> Value {
-    let members = entries.iter().map(|Entry(_, name, value)| {
-        let value = match value {
-            Shown::Flag(flag) => json!(flag),
-            Shown::Number(number) | Shown::Nanos(number) => json!(number),
-            Shown::Text(text) => json!(text),
-            Shown::Texts(texts) => json!(texts),
-            Shown::Group(entries) | Shown::Deeper(entries) => json_object(entries),
-            Shown::Groups(groups) => groups.iter().map(|entries| json_object(entries)).collect(),
-        };
-        ((*name).to_owned(), value)
-    });
-    Value::Object(members.collect())
+fn json(entries: &[Entry], indent: &str, out: &mut String) {
+    let deeper = format!("{indent}  ");
+    out.push('{');
+    for (place, Entry(_, name, value)) in entries.iter().enumerate() {
+        let comma = if place == 0 { "" } else { "," };
+        write!(out, "{comma}\n{deeper}\"{name}\": ").expect("a string takes all");
+        match value {
+            Shown::Flag(flag) => out.push_str(&flag.to_string()),
+            Shown::Number(number) | Shown::Nanos(number) => out.push_str(&number.to_string()),
+            Shown::Text(text) => out.push_str(&Value::from(text.as_str()).to_string()),
+            Shown::Texts(texts) => list(texts, &deeper, out, |text, _, out| {
+                out.push_str(&Value::from(text.as_str()).to_string());
+            }),
+            Shown::Group(entries) | Shown::Deeper(entries) => json(entries, &deeper, out),
+            Shown::Groups(groups) => list(groups, &deeper, out, |entries, indent, out| {
+                json(entries, indent, out);
+            }),
+        }
+    }
+    write!(out, "\n{indent}}}").expect("a string takes all");
 }
 
-fn json_object(entries: &[Entry]) -> Value {
-    json(entries)
+fn list<T>(items: &[T], indent: &str, out: &mut String, write_item: impl Fn(&T, &str, &mut String)) {
+    let deeper = format!("{indent}  ");
+    out.push('[');
+    for (place, item) in items.iter().enumerate() {
+        let comma = if place == 0 { "" } else { "," };
+        write!(out, "{comma}\n{deeper}").expect("a string takes all");
+        write_item(item, &deeper, out);
+    }
+    if !items.is_empty() {
+        write!(out, "\n{indent}").expect("a string takes all");
+    }
+    out.push(']');
 }
 
 fn yaml(entries: &[Entry], indent: &str, out: &mut String) {
