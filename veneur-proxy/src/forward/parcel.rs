@@ -85,10 +85,6 @@ impl Parcel {
         }
     }
 
-    pub(crate) fn account(&self) -> &Account {
-        &self.account
-    }
-
     /// Returns whether it has waited for as long as it may.
     pub(crate) fn is_late(&self, now: Instant) -> bool {
         self.deadline.is_some_and(|deadline| deadline <= now)
