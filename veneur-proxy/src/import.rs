@@ -97,9 +97,10 @@ impl Import {
             }
             Err(Refusal::Import(reason)) => self.refuse(&reason, encoding, client),
             Err(Refusal::Body) => serve::error(StatusCode::REQUEST_TIMEOUT, "unexpected EOF"),
-            Err(Refusal::Busy) => {
-                serve::error(StatusCode::SERVICE_UNAVAILABLE, "too many requests under way")
-            }
+            Err(Refusal::Busy) => serve::error(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too many requests under way",
+            ),
         }
     }
 
@@ -154,12 +155,7 @@ impl Import {
         }
     }
 
-    fn refuse(
-        &self,
-        reason: &ImportError,
-        encoding: &[u8],
-        client: Option<SocketAddr>,
-    ) -> Answer {
+    fn refuse(&self, reason: &ImportError, encoding: &[u8], client: Option<SocketAddr>) -> Answer {
         if let Some(cause) = reason.cause() {
             self.telemetry.arrival(&Arrival::ImportRefused(cause));
         }
@@ -222,7 +218,11 @@ async fn receive(mut body: Incoming, limit: usize) -> Result<Bytes, Refusal> {
         }
         whole.extend_from_slice(&data);
     }
-    Ok(if whole.is_empty() { first } else { whole.into() })
+    Ok(if whole.is_empty() {
+        first
+    } else {
+        whole.into()
+    })
 }
 
 /// Names of headers with a trace's and a span's number, and the base of the digits.

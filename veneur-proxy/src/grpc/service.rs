@@ -189,7 +189,9 @@ impl Service {
                 () = stop.cancelled() => {}
             }
         }
-        let last = *body.last_words.get_or_insert_with(|| Instant::now() + LAST_WORDS);
+        let last = *body
+            .last_words
+            .get_or_insert_with(|| Instant::now() + LAST_WORDS);
         let silence = LAST_SILENCE.min(last.saturating_duration_since(Instant::now()));
         tokio::select! {
             biased;

@@ -120,7 +120,9 @@ impl Logs {
                 suppressed,
                 "Could not POST"
             ),
-            other => debug!(destination, %protocol, error = %other, suppressed, "forwarding failed"),
+            other => {
+                debug!(destination, %protocol, error = %other, suppressed, "forwarding failed")
+            }
         }
     }
 

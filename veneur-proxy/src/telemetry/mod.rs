@@ -174,7 +174,12 @@ impl Telemetry {
 
     /// Starts sending, as tasks of `tasks`; what waits is sent when that group is stopped. `busy` is whose tasks count as
     /// activity.
-    pub(crate) fn start(self: &Arc<Self>, tasks: &Tasks, destinations: &Destinations, busy: &Tasks) {
+    pub(crate) fn start(
+        self: &Arc<Self>,
+        tasks: &Tasks,
+        destinations: &Destinations,
+        busy: &Tasks,
+    ) {
         let stop = tasks.stop_token();
         match &self.transport {
             Transport::None => return,
