@@ -81,7 +81,7 @@ impl Key {
 }
 
 /// Reads an element: an object or null.
-pub(super) fn element(text: &str) -> Result<JsonMetric<'_>, String> {
+pub(crate) fn element(text: &str) -> Result<JsonMetric<'_>, String> {
     let mut metric = JsonMetric {
         text,
         name: Cow::Borrowed(""),
