@@ -50,7 +50,10 @@ fn list(from: usize, count: usize) -> Vec<u8> {
 }
 
 fn addresses(peers: &[&Peer]) -> String {
-    let quoted: Vec<String> = peers.iter().map(|peer| format!("'{}'", peer.address)).collect();
+    let quoted: Vec<String> = peers
+        .iter()
+        .map(|peer| format!("'{}'", peer.address))
+        .collect();
     format!("[{}]", quoted.join(","))
 }
 
@@ -64,7 +67,9 @@ fn repeated(peers: &[&Peer]) -> usize {
             }
         }
         for message in peer.messages(SEND_METRICS_V2) {
-            *seen.entry(Metric::decode(message).unwrap().name).or_default() += 1;
+            *seen
+                .entry(Metric::decode(message).unwrap().name)
+                .or_default() += 1;
         }
     }
     seen.values().filter(|count| **count > 1).count()
@@ -76,7 +81,10 @@ async fn a_dual_proxy_refuses_to_start_with_zero_destinations() {
     let variables = [("CONSUL_HTTP_ADDR", consul.address.to_string())];
     let file = |key: &str| format!("{key}: veneur-global\nconsul_refresh_interval: 1s\n");
     for (key, text) in [
-        ("consul_forward_service_name", "Refusing to start with zero destinations for forwarding."),
+        (
+            "consul_forward_service_name",
+            "Refusing to start with zero destinations for forwarding.",
+        ),
         (
             "consul_forward_grpc_service_name",
             "Refusing to start with zero destinations for forwarding over gRPC.",
@@ -84,15 +92,25 @@ async fn a_dual_proxy_refuses_to_start_with_zero_destinations() {
     ] {
         let refusal = try_start(&file(key), &variables, None).await.err().unwrap();
         assert_eq!(refusal.to_string(), text);
-        assert!(matches!(refusal, StartError::ZeroDestinations { service, .. } if service == "veneur-global"));
+        assert!(
+            matches!(refusal, StartError::ZeroDestinations { service, .. } if service == "veneur-global")
+        );
     }
-    let anyway = format!("{}start_without_destinations: true\n", file("consul_forward_service_name"));
+    let anyway = format!(
+        "{}start_without_destinations: true\n",
+        file("consul_forward_service_name")
+    );
     assert!(try_start(&anyway, &variables, None).await.is_ok());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_that_is_refused_in_auto_becomes_calls_and_that_is_remembered() {
-    let peer = Peer::bind("127.0.0.1:0".parse().unwrap(), Speaks::Grpc, Manner::NoStreams).await;
+    let peer = Peer::bind(
+        "127.0.0.1:0".parse().unwrap(),
+        Speaks::Grpc,
+        Manner::NoStreams,
+    )
+    .await;
     let running = Outbound::start(&format!(
         "forward_addresses: {}\nforward_protocol: auto\n",
         addresses(&[&peer])
@@ -110,10 +128,22 @@ async fn a_stream_that_is_refused_in_auto_becomes_calls_and_that_is_remembered()
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_is_refused_without_loss_and_its_metrics_go_to_the_others() {
-    let old = Peer::bind("127.0.0.1:0".parse().unwrap(), Speaks::Grpc, Manner::NoStreams).await;
+    let old = Peer::bind(
+        "127.0.0.1:0".parse().unwrap(),
+        Speaks::Grpc,
+        Manner::NoStreams,
+    )
+    .await;
     let new = Peer::grpc().await;
-    let running = Outbound::start(&format!("forward_addresses: {}\n", addresses(&[&old, &new]))).await;
-    until("the new one in the ring", || running.destinations.connected() >= 1).await;
+    let running = Outbound::start(&format!(
+        "forward_addresses: {}\n",
+        addresses(&[&old, &new])
+    ))
+    .await;
+    until("the new one in the ring", || {
+        running.destinations.connected() >= 1
+    })
+    .await;
     for i in 0..20 {
         running.list(&list(i * 100, 100)).await;
     }
@@ -139,7 +169,12 @@ async fn a_static_destination_is_reconnected_after_a_restart() {
     let sums = running.end().await;
     let lost: u64 = sums.lost().values().sum();
     // What the first one had read but not confirmed is in doubt, and nothing else is.
-    assert!(sums.lost().keys().all(|reason| *reason == Loss::Unconfirmed), "{sums:#?}");
+    assert!(
+        sums.lost()
+            .keys()
+            .all(|reason| *reason == Loss::Unconfirmed),
+        "{sums:#?}"
+    );
     assert_eq!(sums.delivered() + lost, 1000);
 }
 
@@ -277,8 +312,14 @@ async fn discovery_adds_and_removes_and_those_who_leave_are_drained() {
     let peers = [Peer::grpc().await, Peer::grpc().await, Peer::grpc().await];
     let all: Vec<SocketAddr> = peers.iter().map(|peer| peer.address).collect();
     for (file, protocol) in [
-        ("consul_forward_grpc_service_name: x\nconsul_refresh_interval: 50ms\n", SEND_METRICS),
-        ("forward_service: x\ndiscovery_interval: 50ms\n", SEND_METRICS_V2),
+        (
+            "consul_forward_grpc_service_name: x\nconsul_refresh_interval: 50ms\n",
+            SEND_METRICS,
+        ),
+        (
+            "forward_service: x\ndiscovery_interval: 50ms\n",
+            SEND_METRICS_V2,
+        ),
     ] {
         let consul = consul(&all[..2]).await;
         let variables = [("CONSUL_HTTP_ADDR", consul.address.to_string())];
@@ -336,7 +377,11 @@ async fn a_drain_under_load_delivers_or_counts_everything() {
     let sums = running.end().await;
     assert_eq!(sums.delivered(), taking.metrics() as u64);
     assert_eq!(sums.received, 20_000);
-    println!("drain: {} delivered, lost {:?}", sums.delivered(), sums.lost());
+    println!(
+        "drain: {} delivered, lost {:?}",
+        sums.delivered(),
+        sums.lost()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -344,11 +389,16 @@ async fn http_answers_other_than_200_and_202_are_losses_and_redirects_are_follow
     let f = |answer: String, delivered: u64| async move {
         let peer = Peer::http().await;
         peer.behave(Manner::Answers(answer.clone()));
-        let running = Outbound::start(&format!("forward_address: 'http://{}'\n", peer.address)).await;
+        let running =
+            Outbound::start(&format!("forward_address: 'http://{}'\n", peer.address)).await;
         running.list(&list(0, 10)).await;
         let sums = running.end().await;
         assert_eq!(sums.delivered(), delivered, "{answer}");
-        assert_eq!(sums.lost().get(&Loss::Refused).copied().unwrap_or(0), 10 - delivered, "{answer}");
+        assert_eq!(
+            sums.lost().get(&Loss::Refused).copied().unwrap_or(0),
+            10 - delivered,
+            "{answer}"
+        );
     };
     let status = |line: &str| format!("HTTP/1.1 {line}\r\ncontent-length: 0\r\n\r\n");
     f(status("200 OK"), 10).await;
@@ -357,7 +407,10 @@ async fn http_answers_other_than_200_and_202_are_losses_and_redirects_are_follow
     f(status("500 Internal Server Error"), 0).await;
     let target = Peer::http().await;
     let location = |code: &str| {
-        format!("HTTP/1.1 {code}\r\nlocation: http://{}/elsewhere\r\ncontent-length: 0\r\n\r\n", target.address)
+        format!(
+            "HTTP/1.1 {code}\r\nlocation: http://{}/elsewhere\r\ncontent-length: 0\r\n\r\n",
+            target.address
+        )
     };
     f(location("307 Temporary Redirect"), 10).await;
     f(location("302 Found"), 10).await;
@@ -380,10 +433,15 @@ async fn connections_are_tried_again_until_forward_timeout() {
     drop(late);
     let address: SocketAddr = ([127, 0, 0, 1], free_tcp_port()).into();
     for key in ["forward_address", "grpc_forward_address"] {
-        let running = Outbound::start(&format!("{key}: '{address}'\nforward_timeout: 300ms\n")).await;
+        let running =
+            Outbound::start(&format!("{key}: '{address}'\nforward_timeout: 300ms\n")).await;
         running.list(&list(0, 10)).await;
         let sums = running.end().await;
-        assert_eq!(sums.lost(), BTreeMap::from([(Loss::Timeout, 10)]), "{key} {sums:#?}");
+        assert_eq!(
+            sums.lost(),
+            BTreeMap::from([(Loss::Timeout, 10)]),
+            "{key} {sums:#?}"
+        );
     }
 }
 

@@ -105,8 +105,16 @@ async fn recorded_posts_reach_the_same_destinations_with_the_same_bodies_and_hea
         }
         for (case, encoding, input) in [
             ("http-synthetic300", "", "inputs/synthetic300.json"),
-            ("http-local-v1.9.0", "deflate", "local-captures/v1.9.0-http/request.body.deflate"),
-            ("http-local-v13.2.0", "deflate", "local-captures/v13.2.0-http/request.body.deflate"),
+            (
+                "http-local-v1.9.0",
+                "deflate",
+                "local-captures/v1.9.0-http/request.body.deflate",
+            ),
+            (
+                "http-local-v13.2.0",
+                "deflate",
+                "local-captures/v13.2.0-http/request.body.deflate",
+            ),
         ] {
             if !support::path(&format!("routing/{version}/{case}")).exists() {
                 continue;
@@ -115,10 +123,11 @@ async fn recorded_posts_reach_the_same_destinations_with_the_same_bodies_and_hea
             let running = dual("consul_forward_service_name", &peers, asked).await;
             let input = support::bytes(input);
             let body = ImportBody::open(encoding.as_bytes(), &input, 1 << 20).unwrap();
-            let trace = (case == "http-synthetic300" && version != "v1.8.1").then_some(TraceContext {
-                trace_id: 0x2a,
-                span_id: 7,
-            });
+            let trace =
+                (case == "http-synthetic300" && version != "v1.8.1").then_some(TraceContext {
+                    trace_id: 0x2a,
+                    span_id: 7,
+                });
             let mut batch = running.destinations.batch(Inbound::Http, trace);
             let count = batch.import(&body).unwrap();
             running.destinations.accept(batch).await;
@@ -165,8 +174,14 @@ async fn recorded_calls_reach_the_same_destinations_with_the_same_bytes() {
     for version in ["v1.9.0", "v13.2.0"] {
         for (case, input) in [
             ("grpc-synthetic300", "inputs/synthetic300.metriclist.bin"),
-            ("grpc-local-v1.9.0", "local-captures/v1.9.0-grpc/metriclist.bin"),
-            ("grpc-local-v13.2.0", "local-captures/v13.2.0-grpc/metriclist.bin"),
+            (
+                "grpc-local-v1.9.0",
+                "local-captures/v1.9.0-grpc/metriclist.bin",
+            ),
+            (
+                "grpc-local-v13.2.0",
+                "local-captures/v13.2.0-grpc/metriclist.bin",
+            ),
         ] {
             let peers = four(22121, Speaks::Grpc).await;
             let running = dual("consul_forward_grpc_service_name", &peers, Generation::Dual).await;
@@ -185,7 +200,11 @@ async fn recorded_calls_reach_the_same_destinations_with_the_same_bytes() {
             let mut expected = BTreeMap::new();
             for got in received(&format!("{version}/{case}")) {
                 assert!(got.deadline_s.is_some());
-                let messages: Vec<_> = got.messages_b64.iter().map(|text| golden::bytes(text).into()).collect();
+                let messages: Vec<_> = got
+                    .messages_b64
+                    .iter()
+                    .map(|text| golden::bytes(text).into())
+                    .collect();
                 expected.insert(got.dest, messages);
             }
             assert!(sent == expected, "{version} {case}");
@@ -215,10 +234,17 @@ async fn recorded_streams_reach_the_same_destinations_with_the_same_bytes() {
         let addresses: Vec<String> = peers.iter().map(|peer| peer.address.to_string()).collect();
         let running = Outbound::start(&format!(
             "forward_addresses: [{}]\nshutdown_timeout: 10s\n",
-            addresses.iter().map(|address| format!("'{address}'")).collect::<Vec<_>>().join(",")
+            addresses
+                .iter()
+                .map(|address| format!("'{address}'"))
+                .collect::<Vec<_>>()
+                .join(",")
         ))
         .await;
-        until("all four in the ring", || running.destinations.connected() == 4).await;
+        until("all four in the ring", || {
+            running.destinations.connected() == 4
+        })
+        .await;
         if let Some(list) = list {
             running.list(&list).await;
         }
@@ -227,9 +253,20 @@ async fn recorded_streams_reach_the_same_destinations_with_the_same_bytes() {
         }
         metrics += running.end().await.delivered();
         for got in received(&format!("v14/{case}")) {
-            let peer = peers.iter().find(|peer| peer.address.to_string() == got.dest).unwrap();
-            let expected: Vec<_> = got.messages_b64.iter().map(|text| golden::bytes(text)).collect();
-            assert!(peer.messages(SEND_METRICS_V2) == expected, "{case} {}", got.dest);
+            let peer = peers
+                .iter()
+                .find(|peer| peer.address.to_string() == got.dest)
+                .unwrap();
+            let expected: Vec<_> = got
+                .messages_b64
+                .iter()
+                .map(|text| golden::bytes(text))
+                .collect();
+            assert!(
+                peer.messages(SEND_METRICS_V2) == expected,
+                "{case} {}",
+                got.dest
+            );
             assert!(peer.calls().iter().all(|call| call.closed));
         }
     }
@@ -239,7 +276,10 @@ async fn recorded_streams_reach_the_same_destinations_with_the_same_bytes() {
 
 fn split(list: &[u8]) -> Vec<Vec<u8>> {
     let metrics = veneur_proxy::wire::read_list(list).unwrap();
-    metrics.iter().map(|metric| metric.message().to_vec()).collect()
+    metrics
+        .iter()
+        .map(|metric| metric.message().to_vec())
+        .collect()
 }
 
 /// What arrived, as protobuf, in an order of its own.
@@ -311,16 +351,25 @@ async fn captures_of_local_veneurs_take_all_nine_directions() {
                 }
             };
             if speaks == Speaks::Http && inbound != Inbound::Http {
-                expected = expected.iter().map(|message| through_json(message)).collect();
+                expected = expected
+                    .iter()
+                    .map(|message| through_json(message))
+                    .collect();
             }
             let sums = running.end().await;
-            assert_eq!(sums.delivered(), expected.len() as u64, "{inbound:?} {key} {protocol}");
+            assert_eq!(
+                sums.delivered(),
+                expected.len() as u64,
+                "{inbound:?} {key} {protocol}"
+            );
             expected.sort();
             assert!(arrived(&peer) == expected, "{inbound:?} {key} {protocol}");
             directions += usize::from(protocol != "auto");
             metrics += expected.len();
         }
     }
-    println!("bridge: {metrics} metrics in {directions} directions, and once more where the protocol was found out");
+    println!(
+        "bridge: {metrics} metrics in {directions} directions, and once more where the protocol was found out"
+    );
     assert_eq!(directions, 9);
 }

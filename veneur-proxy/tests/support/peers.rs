@@ -55,7 +55,9 @@ impl Posted {
 
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let mut lines = self.head.iter().filter_map(|line| line.split_once(": "));
-        lines.find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+        lines
+            .find(|(known, _)| known.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value)
     }
 }
 
@@ -117,7 +119,9 @@ impl Peer {
         tasks.spawn("peer", async move {
             let accepting = async {
                 loop {
-                    let Ok((stream, _)) = listener.accept().await else { return };
+                    let Ok((stream, _)) = listener.accept().await else {
+                        return;
+                    };
                     let (shared, stop) = (Arc::clone(&shared), connections.stop_token());
                     let inner = connections.clone();
                     connections.spawn("peer connection", async move {
@@ -133,7 +137,11 @@ impl Peer {
             };
             stop.run_until_cancelled(accepting).await;
         });
-        Self { address, state, tasks }
+        Self {
+            address,
+            state,
+            tasks,
+        }
     }
 
     pub(crate) fn behave(&self, manner: Manner) {
@@ -165,7 +173,9 @@ impl Peer {
         let posted = self.posted();
         let posted: usize = posted
             .iter()
-            .filter_map(|posted| serde_json::from_str::<Vec<serde_json::Value>>(&posted.text()).ok())
+            .filter_map(|posted| {
+                serde_json::from_str::<Vec<serde_json::Value>>(&posted.text()).ok()
+            })
             .map(|elements| elements.len())
             .sum();
         listed + posted + self.messages(SEND_METRICS_V2).len()
@@ -221,8 +231,15 @@ async fn serve_http(mut stream: TcpStream, state: &State) {
             .filter(|line| !line.is_empty())
             .map(str::to_owned)
             .collect();
-        let mut posted = Posted { head, body: Vec::new() };
-        let length: usize = posted.header("content-length").unwrap_or("0").parse().unwrap();
+        let mut posted = Posted {
+            head,
+            body: Vec::new(),
+        };
+        let length: usize = posted
+            .header("content-length")
+            .unwrap_or("0")
+            .parse()
+            .unwrap();
         while buffer.len() < length {
             if !matches!(stream.read_buf(&mut buffer).await, Ok(1..)) {
                 return;
@@ -251,14 +268,17 @@ async fn serve_grpc(stream: TcpStream, state: &Arc<State>, tasks: &Tasks) {
     if *state.manner.lock().unwrap() == Manner::Deaf {
         std::future::pending::<()>().await;
     }
-    let Ok(mut connection) = h2::server::handshake(stream).await else { return };
+    let Ok(mut connection) = h2::server::handshake(stream).await else {
+        return;
+    };
     while let Some(Ok((request, respond))) = connection.accept().await {
         if *state.manner.lock().unwrap() == Manner::Resets {
             return;
         }
         let (state, stop) = (Arc::clone(state), tasks.stop_token());
         tasks.spawn("peer call", async move {
-            stop.run_until_cancelled(serve_call(request, respond, &state)).await;
+            stop.run_until_cancelled(serve_call(request, respond, &state))
+                .await;
         });
     }
 }
@@ -324,7 +344,9 @@ async fn serve_call(
     headers.insert("content-type", HeaderValue::from_static("application/grpc"));
     if let Ok(mut sending) = respond.send_response(response, false) {
         // An empty message, then OK.
-        let _sent = sending.send_data(Bytes::from_static(&[0; 5]), false).is_ok();
+        let _sent = sending
+            .send_data(Bytes::from_static(&[0; 5]), false)
+            .is_ok();
         let trailers = HeaderMap::from_iter([(
             http::HeaderName::from_static("grpc-status"),
             HeaderValue::from_static("0"),
