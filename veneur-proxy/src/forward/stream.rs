@@ -104,7 +104,7 @@ impl<'a> Session<'a> {
         loop {
             tokio::select! {
                 biased;
-                result = ended(&mut self.stream) => return self.over(result),
+                result = ended(&mut self.stream) => return Self::over(result),
                 () = closed.cancelled() => return End::Connection,
                 _ = tick.tick() => {
                     if let Some(end) = self.look().await {
@@ -125,7 +125,7 @@ impl<'a> Session<'a> {
     }
 
     /// The destination has ended the stream, which it has no reason to.
-    fn over(&mut self, result: Result<(), CallError>) -> End {
+    fn over(result: Result<(), CallError>) -> End {
         match result {
             Ok(()) => End::Broken(Failure::Io("EOF".to_owned()).into()),
             Err(error) => End::Broken(error),
@@ -185,7 +185,7 @@ impl<'a> Session<'a> {
             parcel.lost(Loss::Timeout, None);
             return Ok(());
         }
-        lane.reframe(&mut parcel, Protocol::Stream);
+        Lane::reframe(&mut parcel, Protocol::Stream);
         let mut failed = None;
         match self.open_stream().await {
             Err(error) => failed = Some(error),
