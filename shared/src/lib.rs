@@ -10,6 +10,7 @@
 //! * [`logging`]: log lines in the originals' formats, and a throttle for repeated ones
 //! * [`metrics`]: families for a Prometheus registry, and its `/metrics` page
 //! * [`http`]: serving a router with time limits and drain
+//! * `tls`: certificates for servers and clients, private authorities, pinning (feature `tls`)
 //! * `testing`: child processes, raw peers and golden data (feature `testing`)
 
 pub mod config;
@@ -17,8 +18,11 @@ pub mod discovery;
 pub mod hashing;
 pub mod http;
 pub mod lifecycle;
+mod listen;
 pub mod logging;
 pub mod metrics;
 pub mod regex;
 #[cfg(feature = "testing")]
 pub mod testing;
+#[cfg(feature = "tls")]
+pub mod tls;

@@ -1,30 +1,40 @@
-//! HTTP serving: an accept loop with limits and drain ([`serve`]).
+//! HTTP serving: an accept loop with limits and drain ([`serve`]), with TLS too (`serve_tls`, feature `tls`).
 //!
-//! `axum` is used as a router only; the loop is our own because `axum::serve` has no time limits.
+//! `axum` is used as a router only; the loop is our own because `axum::serve` has no time limits. Handlers get the address
+//! of the client by [`axum::extract::ConnectInfo`].
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+#[cfg(feature = "tls")]
+mod secured;
 
-use axum::Router;
+use std::{net::SocketAddr, time::Duration};
+
+use axum::{Router, extract::ConnectInfo};
+use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto::Builder, graceful::GracefulShutdown},
-    service::TowerToHyperService,
+    server::{
+        conn::auto::Builder,
+        graceful::{GracefulShutdown, Watcher},
+    },
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
-    time::{sleep, timeout},
+    time::timeout,
 };
+use tower::ServiceExt as _;
 use tracing::{debug, warn};
 
-use crate::lifecycle::Tasks;
+#[cfg(feature = "tls")]
+pub use self::secured::serve_tls;
+use crate::{lifecycle::Tasks, listen::Places};
 
 /// What one client may cost.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Connections at a time; more wait in the kernel's queue.
     pub connections: usize,
-    /// From the first byte of a request to the end of its head.
+    /// From the first byte of a request to the end of its head; also for the handshake of TLS.
     pub request_head: Duration,
     /// How long requests under way may take to finish once the server is to stop.
     pub drain: Duration,
@@ -41,34 +51,56 @@ impl Limits {
 
 /// Serves `router` on `listener` as a task of `tasks`, until that group is stopped; then lets requests finish.
 pub fn serve(tasks: &Tasks, listener: TcpListener, router: Router, limits: Limits) {
+    let protocol = Protocol::new(limits);
+    run(tasks, listener, limits, move |accepted| {
+        let (protocol, router) = (protocol.clone(), router.clone());
+        async move {
+            let Accepted {
+                stream,
+                peer,
+                watcher,
+            } = accepted;
+            protocol.speak(stream, peer, router, watcher).await;
+        }
+    });
+}
+
+/// A connection that the loop has accepted.
+struct Accepted {
+    stream: TcpStream,
+    peer: SocketAddr,
+    /// Tells the connection of the drain, which waits until this is dropped.
+    watcher: Watcher,
+}
+
+/// The accept loop; each connection becomes a task that `converse` makes.
+fn run<F>(
+    tasks: &Tasks,
+    listener: TcpListener,
+    limits: Limits,
+    mut converse: impl FnMut(Accepted) -> F + Send + 'static,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
     let stop = tasks.stop_token();
     let group = tasks.clone();
     tasks.spawn("http server", async move {
         let graceful = GracefulShutdown::new();
-        let places = Arc::new(Semaphore::new(limits.connections));
-        let mut connections = Builder::new(TokioExecutor::new());
-        connections
-            .http1()
-            .timer(TokioTimer::new())
-            .header_read_timeout(limits.request_head);
+        let places = Places::new(limits.connections);
         loop {
-            let accepted = tokio::select! {
+            let (stream, peer, place) = tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                accepted = accept(&listener, &places) => accepted,
+                accepted = places.accept(&listener) => accepted,
             };
-            let Some((stream, peer, place)) = accepted else {
-                break;
-            };
-            let service = TowerToHyperService::new(router.clone());
-            let connection = connections
-                .serve_connection(TokioIo::new(stream), service)
-                .into_owned();
-            let connection = graceful.watch(connection);
+            let watcher = graceful.watcher();
+            let conversation = converse(Accepted {
+                stream,
+                peer,
+                watcher,
+            });
             group.spawn("http connection", async move {
-                if let Err(reason) = connection.await {
-                    debug!(%peer, reason, "http connection ended early");
-                }
+                conversation.await;
                 drop(place);
             });
         }
@@ -79,28 +111,32 @@ pub fn serve(tasks: &Tasks, listener: TcpListener, router: Router, limits: Limit
     });
 }
 
-type Accepted = (TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit);
+/// HTTP/1.1 and HTTP/2, within limits.
+#[derive(Clone)]
+struct Protocol(Builder<TokioExecutor>);
 
-/// Waits for a free place and then for a connection. `None` when places are no longer given, which does not happen.
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<Accepted> {
-    let place = places.clone().acquire_owned().await.ok()?;
-    loop {
-        match listener.accept().await {
-            Ok((stream, peer)) => return Some((stream, peer, place)),
-            Err(reason) if is_peer_fault(&reason) => {}
-            Err(reason) => {
-                // Out of descriptors, most likely: waiting gives them time to come back.
-                warn!(%reason, "cannot accept connections");
-                sleep(Duration::from_millis(100)).await;
-            }
+impl Protocol {
+    fn new(limits: Limits) -> Self {
+        let mut connections = Builder::new(TokioExecutor::new());
+        connections
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits.request_head);
+        Self(connections)
+    }
+
+    /// Answers the requests of one connection until it ends.
+    async fn speak<S>(&self, stream: S, peer: SocketAddr, router: Router, watcher: Watcher)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let service = service_fn(move |mut request: http::Request<Incoming>| {
+            request.extensions_mut().insert(ConnectInfo(peer));
+            router.clone().oneshot(request)
+        });
+        let connection = self.0.serve_connection(TokioIo::new(stream), service);
+        if let Err(reason) = watcher.watch(connection).await {
+            debug!(%peer, reason, "http connection ended early");
         }
     }
-}
-
-fn is_peer_fault(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
-    matches!(
-        error.kind(),
-        ConnectionAborted | ConnectionRefused | ConnectionReset
-    )
 }

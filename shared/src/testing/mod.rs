@@ -1,10 +1,13 @@
-//! What integration tests and the demo share: child processes, raw peers, golden data. Feature `testing`.
+//! What integration tests and the demo share: child processes, raw peers, golden data (feature `testing`), certificates
+//! (feature `testing-tls`).
 //!
 //! Nothing here waits by sleeping for a guessed time: [`eventually`] polls with a deadline.
 
 #![allow(clippy::unwrap_used, reason = "a failed test helper is a failed test")]
 
 pub mod golden;
+#[cfg(feature = "testing-tls")]
+pub mod pki;
 pub mod process;
 pub mod wire;
 

@@ -11,6 +11,7 @@ use super::{
     Config, ConfigError, Destinations, Generation, GrpcServer, HttpPool, Loaded, RingNames, Secret,
     SelfMetrics, SsfAddress,
     document::{self, Dialect, Environment, Setting, count, duration, filled},
+    inbound::{self, WrittenTls},
     outbound::{self, Defaults, ForwardProtocol},
     ring_names,
     stream::{self, RawRule},
@@ -54,11 +55,13 @@ settings! {
         ring_names, forward_protocol, on_full, stall_timeout, batch_delay, stream_max_age, stream_idle_close,
         forward_tls_ca_file, forward_tls_cert_file, forward_tls_key_file, forward_tls_server_name,
         consul_blocking_wait, kubernetes_service, kubernetes_namespace, dial_timeout, shutdown_timeout,
+        grpc_tls_address, tls_ca_file, tls_cert_file, tls_key_file, tls_client_auth,
     }
     Flag { debug, enable_profiling, forward_tls_enabled, kubernetes_ready, start_without_destinations }
     Number {
         max_idle_conns, max_idle_conns_per_host, tracing_client_capacity, send_buffer_size, send_buffer_bytes,
         overflow_bytes, batch_max_metrics, batch_max_bytes, compression_level,
+        max_request_bytes, max_inflated_bytes,
     }
 }
 
@@ -139,7 +142,14 @@ pub(super) fn load(
         debug: raw.debug.unwrap_or(false),
         http_address: filled(raw.http_address),
         grpc_address: filled(raw.grpc_address).filter(|_| generation != Generation::Legacy),
-        grpc_tls: None,
+        grpc_tls: inbound::tls(WrittenTls {
+            address: raw.grpc_tls_address,
+            ca_file: raw.tls_ca_file,
+            cert_file: raw.tls_cert_file,
+            key_file: raw.tls_key_file,
+            server_name: None,
+            client_auth: raw.tls_client_auth,
+        })?,
         grpc_server: GrpcServer {
             connection_timeout: stream::DEFAULT_CONNECTION_TIMEOUT,
             max_connection_idle: None,
@@ -200,7 +210,9 @@ pub(super) fn load(
             raw.runtime_metrics_interval,
         )?
         .unwrap_or(stream::DEFAULT_INTERVAL),
+        inbound: inbound::read(true, raw.max_request_bytes, raw.max_inflated_bytes)?,
         serve_config: false,
+        pages: None,
         // Always, whatever enable_profiling says.
         serve_profiles: true,
         shutdown_timeout: optional("shutdown_timeout", raw.shutdown_timeout)?
