@@ -1,14 +1,16 @@
 //! Where the members of a set come from, and how a set follows them.
 //!
-//! A source ([`fixed`], [`file`](mod@file), [`consul`]) knows how to look its members up once: a [`Lookup`]. A [`Discovery`] is the
-//! one task that asks it again and again, keeps the last members through failures, and publishes a [`Snapshot`] that any
-//! number of others watch. Log lines and telemetry keep each tool's original words, so they are made by the tool, in the
+//! A source ([`fixed`], [`file`](mod@file), [`consul`], [`kubernetes`]) knows how to look its members up once: a
+//! [`Lookup`]. A [`Discovery`] is the one task that asks it again and again, keeps the last members through failures, and
+//! publishes a [`Snapshot`] that any number of others watch. Log lines and telemetry keep each tool's original words, so they are made by the tool, in the
 //! observer that it hands to [`Discovery::start`].
 
 #[cfg(feature = "consul")]
 pub mod consul;
 pub mod file;
 pub mod fixed;
+#[cfg(feature = "kubernetes")]
+pub mod kubernetes;
 mod metrics;
 #[cfg(test)]
 mod tests;
@@ -415,4 +417,34 @@ async fn until(moment: Option<Instant>) {
 /// Locks what no panic can leave half done.
 fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Prints an error with its causes, except those that it names itself.
+#[cfg(any(feature = "consul", feature = "kubernetes"))]
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let words = error.to_string();
+        if !text.ends_with(&words) {
+            text = text + ": " + &words;
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// Percent-encodes all but unreserved characters and `kept`, as Go's `net/url` does for paths and queries.
+#[cfg(any(feature = "consul", feature = "kubernetes"))]
+fn escape(text: &str, kept: &[u8]) -> String {
+    use std::fmt::Write as _;
+    let mut escaped = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) || kept.contains(&byte) {
+            escaped.push(char::from(byte));
+        } else {
+            write!(escaped, "%{byte:02X}").expect("writing to a string cannot fail");
+        }
+    }
+    escaped
 }

@@ -3,11 +3,13 @@
 use std::{io, sync::Arc, time::Duration};
 
 use axum::Router;
+use rustls::ServerConfig;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     time::timeout,
 };
+use tokio_rustls::TlsAcceptor;
 use tracing::debug;
 
 use super::{Accepted, Limits, Protocol, run};
@@ -30,11 +32,22 @@ pub fn serve_tls(
     router: Router,
     limits: Limits,
 ) {
+    run_secured(tasks, listener, move || tls.config(), router, limits);
+}
+
+/// Serves over TLS as `config` says for each connection.
+pub(super) fn run_secured(
+    tasks: &Tasks,
+    listener: TcpListener,
+    config: impl Fn() -> Arc<ServerConfig> + Send + 'static,
+    router: Router,
+    limits: Limits,
+) {
     let protocol = Protocol::new(limits);
     let stop = tasks.stop_token();
     run(tasks, listener, limits, move |accepted| {
         let (protocol, router) = (protocol.clone(), router.clone());
-        let (tls, stop) = (Arc::clone(&tls), stop.clone());
+        let (acceptor, stop) = (TlsAcceptor::from(config()), stop.clone());
         async move {
             let Accepted {
                 stream,
@@ -46,7 +59,7 @@ pub fn serve_tls(
                     timeout(FAREWELL, dismiss(stream)).await??;
                     return Err(io::Error::other("plain HTTP instead of TLS"));
                 }
-                tls.accept(stream, limits.request_head).await
+                timeout(limits.request_head, acceptor.accept(stream)).await?
             };
             match stop.run_until_cancelled(handshake).await {
                 Some(Ok(stream)) => protocol.speak(stream, peer, router, watcher).await,

@@ -24,6 +24,8 @@ use rustls::{
 };
 
 pub use self::error::Error;
+#[cfg(feature = "kubernetes")]
+pub(crate) use self::pem::certificates;
 use crate::config::secret::Secret;
 
 /// HTTP/2 in the list of application protocols.

@@ -14,7 +14,7 @@ use tracing::warn;
 use super::{Error, Identity, Pem};
 
 /// Returns all certificates of `source`, of which there is at least one.
-pub(super) fn certificates(source: &Pem) -> Result<Vec<CertificateDer<'static>>, Error> {
+pub(crate) fn certificates(source: &Pem) -> Result<Vec<CertificateDer<'static>>, Error> {
     let text = read(source)?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
     match found {

@@ -1,4 +1,4 @@
-//! A raw HTTP peer in Consul's place: it keeps the head of every request and answers with the bytes that the test says.
+//! A raw HTTP peer in Consul's or Kubernetes' place: it keeps the head of every request and answers with the bytes that the test says.
 
 #![allow(dead_code, reason = "each test uses its part")]
 
@@ -10,6 +10,7 @@ use std::{
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
+        mpsc::Receiver,
     },
     thread,
     time::Duration,
@@ -22,6 +23,8 @@ use shared::testing::PATIENCE;
 pub(crate) enum Reply {
     /// These bytes, and the connection stays.
     Bytes(Vec<u8>),
+    /// These bytes, and then those that come from the test, until it has no more.
+    Pieces(Vec<u8>, Arc<Mutex<Receiver<Vec<u8>>>>),
     /// The end of the connection.
     Close,
     /// Nothing, until the client gives up.
@@ -134,6 +137,19 @@ fn converse(
                     .is_err()
                 {
                     return;
+                }
+            }
+            Reply::Pieces(beginning, pieces) => {
+                let pieces = pieces.lock().unwrap();
+                let all = std::iter::once(beginning).chain(pieces.iter());
+                for piece in all {
+                    if stream
+                        .write_all(&piece)
+                        .and_then(|()| stream.flush())
+                        .is_err()
+                    {
+                        return;
+                    }
                 }
             }
             Reply::Close => return,

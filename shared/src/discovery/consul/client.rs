@@ -1,8 +1,6 @@
 //! One HTTP client for one Consul agent.
 
 use std::{
-    error::Error as StdError,
-    fmt::Write as _,
     fs, io,
     net::IpAddr,
     path::{Path, PathBuf},
@@ -16,7 +14,7 @@ use reqwest::{
 };
 
 use super::{
-    super::Error,
+    super::{Error, with_causes},
     settings::{Address, Login, Settings, Tls, Trust, Verification},
 };
 use crate::config::secret::Secret;
@@ -289,15 +287,4 @@ async fn read(mut response: Response, limit: usize) -> Result<Vec<u8>, Error> {
 
 fn transport(error: &reqwest::Error) -> Error {
     Error::Transport(with_causes(error))
-}
-
-/// Prints an error with its causes, of which it names only the first.
-fn with_causes(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        write!(text, ": {error}").expect("writing to a string cannot fail");
-        cause = error.source();
-    }
-    text
 }

@@ -8,7 +8,7 @@ mod client;
 mod health;
 mod settings;
 
-use std::{fmt::Write as _, time::Duration};
+use std::time::Duration;
 
 use reqwest::header::HeaderMap;
 
@@ -17,7 +17,7 @@ pub use self::{
     client::SetupError,
     settings::{Address, Login, Settings, SettingsError, Tls, Trust, Verification},
 };
-use super::{Answer, Error, Lookup};
+use super::{Answer, Error, Lookup, escape};
 
 /// The header with the version of what Consul answers about.
 const INDEX: &str = "x-consul-index";
@@ -139,19 +139,6 @@ fn next_index(last: u64, answered: Option<u64>) -> u64 {
         Some(answered) if answered < last => 0,
         Some(answered) => answered.max(1),
     }
-}
-
-/// Percent-encodes all but unreserved characters and `kept`, as Go's `net/url` does for paths and queries.
-fn escape(text: &str, kept: &[u8]) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) || kept.contains(&byte) {
-            escaped.push(char::from(byte));
-        } else {
-            write!(escaped, "%{byte:02X}").expect("writing to a string cannot fail");
-        }
-    }
-    escaped
 }
 
 #[cfg(test)]
