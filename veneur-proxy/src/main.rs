@@ -48,9 +48,10 @@ fn main() -> ExitCode {
 fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
     logrus::init();
     let Some(path) = &flags.file else {
-        match flags.generation {
-            Some(Generation::Stream) => error!(target: FATAL, "missing required config file"),
-            _ => error!(target: FATAL, "You must specify a config file"),
+        if flags.generation == Some(Generation::Stream) {
+            error!(target: FATAL, "missing required config file");
+        } else {
+            error!(target: FATAL, "You must specify a config file");
         }
         return Ok(ExitCode::FAILURE);
     };
