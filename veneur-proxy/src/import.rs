@@ -20,8 +20,9 @@ use crate::{
     telemetry::{Arrival, Telemetry, Throttles},
 };
 
-/// Bodies up to this size are read where they arrive: handing them to another thread would cost more.
-const SMALL: usize = 16 * 1024;
+/// Bodies up to this size, in bytes, are read where they arrive: that takes milliseconds, and every further thread that
+/// inflates bodies keeps memory of its own.
+const SMALL: usize = 1 << 20;
 
 /// What takes requests.
 #[derive(Debug)]

@@ -30,7 +30,8 @@ use program::{Proxy, get, post};
 
 #[derive(Deserialize)]
 struct Step {
-    step: String,
+    #[serde(rename = "step")]
+    name: String,
     request: Vec<String>,
     response_head: Vec<String>,
     response_body: Value,
@@ -116,7 +117,7 @@ async fn replay(version: &str, file: &str) {
             last.clone()
         });
         block_in_place(|| {
-            eventually(&format!("{version} {}", step.step), || {
+            eventually(&format!("{version} {}", step.name), || {
                 // A relay that closes keeps no request; the failure is seen in the log.
                 let resets = answer(step) == Manner::Resets;
                 let asked = catalogue.posted().len() > before + 1;
@@ -143,12 +144,12 @@ async fn replay(version: &str, file: &str) {
                 .into_iter()
                 .filter(|line| !line.starts_with("accept:"))
                 .collect();
-            assert_eq!(ours, expected, "{version} {}", step.step);
+            assert_eq!(ours, expected, "{version} {}", step.name);
         }
         if let Some(text) = fixed_errors(step) {
             let said = proxy.program.stderr();
             let said = said[logged..].iter().find(|line| line.contains(text));
-            let said = said.unwrap_or_else(|| panic!("{version} {}: no {text:?}", step.step));
+            let said = said.unwrap_or_else(|| panic!("{version} {}: no {text:?}", step.name));
             let words = if version == "v14" {
                 "failed discover destinations"
             } else {

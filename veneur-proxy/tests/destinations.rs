@@ -7,6 +7,7 @@
 )]
 
 #[path = "support/outbound.rs"]
+#[allow(dead_code, reason = "each test uses its part")]
 mod outbound;
 #[path = "support/peers.rs"]
 #[allow(dead_code, reason = "each test uses its part")]

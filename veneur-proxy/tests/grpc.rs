@@ -60,7 +60,7 @@ fn ok() -> Outcome {
     }
 }
 
-async fn ready(address: SocketAddr) {
+fn ready(address: SocketAddr) {
     block_in_place(|| {
         eventually("readiness", || {
             (get(address, "/healthcheck/ready").status == 200).then_some(())
@@ -274,7 +274,7 @@ async fn odd_metrics_arrive_as_they_were_sent() {
     );
     let mut proxy = block_in_place(|| Proxy::start(&file));
     let (http, address) = block_in_place(|| (proxy.http(), proxy.grpc()));
-    ready(http).await;
+    ready(http);
     let odd = support::odd_metrics();
     for metric in &odd {
         assert_eq!(call(address, SEND_METRICS_V2, framed(metric)).await, ok());
@@ -385,7 +385,7 @@ async fn metrics_before_a_corrupt_message_of_a_stream_are_taken() {
     );
     let mut proxy = block_in_place(|| Proxy::start(&file));
     let (http, address) = block_in_place(|| (proxy.http(), proxy.grpc()));
-    ready(http).await;
+    ready(http);
     let body = [
         framed(b"\x0a\x01a"),
         framed(b"\x0a\x01b"),
@@ -422,7 +422,7 @@ async fn grpc_health_says_whether_metrics_can_be_taken() {
         block_in_place(|| Proxy::start(&file))
     };
     let mut good = start(&peer.address.to_string());
-    ready(block_in_place(|| good.http())).await;
+    ready(block_in_place(|| good.http()));
     let address = block_in_place(|| good.grpc());
     let serving = call(address, CHECK, framed(b"")).await;
     assert_eq!((serving.code, &serving.body[5..]), (0, &b"\x08\x01"[..]));

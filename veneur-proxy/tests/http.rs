@@ -113,7 +113,7 @@ fn replay(version: &str, address: SocketAddr, destination: Option<&Peer>) {
             ("config-json" | "config-post" | "config-yaml", body) if body.starts_with("<see") => {}
             ("pprof-index", _) if expected == 200 => {}
             ("pprof-cmdline", _) if expected == 200 => {
-                assert!(answer.text().contains("\0-f\0"), "{case}")
+                assert!(answer.text().contains("\0-f\0"), "{case}");
             }
             // How many symbols can be looked up: none here.
             ("pprof-symbol", _) if expected == 200 => assert_eq!(answer.text(), "num_symbols: 0\n"),

@@ -52,8 +52,8 @@ struct Sample {
     r#type: String,
     tag_keys: Vec<String>,
     unit: String,
-    #[serde(deserialize_with = "tenths")]
-    sample_rate: u32,
+    #[serde(rename = "sample_rate", deserialize_with = "tenths")]
+    rate: u32,
 }
 
 /// Rates are 0.1 or 1.
@@ -204,7 +204,7 @@ fn samples(ssf: &UdpPeer) -> BTreeSet<Sample> {
                 r#type: format!("{kind:?}").to_lowercase(),
                 tag_keys: sample.tags.into_keys().collect(),
                 unit: sample.unit,
-                sample_rate: (sample.sample_rate * 10.0).round() as u32,
+                rate: (sample.sample_rate * 10.0).round() as u32,
             });
         }
     }

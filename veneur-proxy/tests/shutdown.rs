@@ -28,7 +28,7 @@ use peers::{Manner, Peer};
 use program::{Proxy, get};
 
 /// Sends batches until the proxy takes no more; counts metrics of those that were accepted.
-fn load(address: std::net::SocketAddr, accepted: Arc<AtomicUsize>, stop: Arc<AtomicBool>) {
+fn load(address: std::net::SocketAddr, accepted: &AtomicUsize, stop: &AtomicBool) {
     use std::io::{Read as _, Write as _};
     let body = support::bytes("inputs/synthetic300.json");
     let head = format!(
@@ -80,7 +80,7 @@ async fn stopped_under_load(signal: Signal, broken: Option<Manner>) {
         let senders: Vec<_> = (0..3)
             .map(|_| {
                 let (accepted, stop) = (Arc::clone(&accepted), Arc::clone(&stop));
-                thread::spawn(move || load(address, accepted, stop))
+                thread::spawn(move || load(address, &accepted, &stop))
             })
             .collect();
         eventually("some load", || {

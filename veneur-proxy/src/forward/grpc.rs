@@ -210,15 +210,12 @@ fn percent_decode(text: &[u8]) -> String {
             let digits = str::from_utf8(digits).ok()?;
             Some((u8::from_str_radix(digits, 16).ok()?, after))
         });
-        match (byte, hex) {
-            (b'%', Some((decoded_byte, after))) => {
-                decoded.push(decoded_byte);
-                rest = after;
-            }
-            _ => {
-                decoded.push(*byte);
-                rest = after;
-            }
+        if let (b'%', Some((decoded_byte, after))) = (byte, hex) {
+            decoded.push(decoded_byte);
+            rest = after;
+        } else {
+            decoded.push(*byte);
+            rest = after;
         }
     }
     String::from_utf8_lossy(&decoded).into_owned()

@@ -104,13 +104,15 @@ impl Worker {
         let idle = self.lane.settings.pool.idle_timeout;
         loop {
             let parcel = match (idle, &self.kept) {
-                (Some(idle), Some(_)) => match timeout(idle, self.lane.member.queue.pop()).await {
-                    Ok(parcel) => parcel,
-                    Err(_) => {
+                (Some(idle), Some(_)) => {
+                    let popped = timeout(idle, self.lane.member.queue.pop()).await;
+                    if let Ok(parcel) = popped {
+                        parcel
+                    } else {
                         self.kept = None;
                         continue;
                     }
-                },
+                }
                 _ => self.lane.member.queue.pop().await,
             };
             let Some(parcel) = parcel else {
@@ -129,7 +131,7 @@ impl Worker {
 
     /// Sends a parcel until it has arrived or is lost.
     async fn forward(&mut self, target: &Target, mut parcel: Parcel) {
-        self.lane.reframe(&mut parcel, Protocol::Http);
+        Lane::reframe(&mut parcel, Protocol::Http);
         let body = self.encode(&parcel).await;
         let mut backoff = Backoff::new();
         let started = Instant::now();
@@ -162,7 +164,7 @@ impl Worker {
                 }
             };
             match fate {
-                Fate::NotSent if Instant::now() < self.lane.patience(&parcel) => {
+                Fate::NotSent if Instant::now() < Lane::patience(&parcel) => {
                     self.unreachable();
                     self.lane.tell(&Event::Failed {
                         destination: self.lane.member.name(),
@@ -355,6 +357,10 @@ fn drive(tasks: &Tasks, connection: impl Future<Output = hyper::Result<()>> + Se
     });
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "it is what map_err hands over"
+)]
 fn broken(reason: hyper::Error) -> Unsent {
     let fate = if reason.is_canceled() {
         Fate::NotSent

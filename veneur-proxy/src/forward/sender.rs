@@ -284,7 +284,7 @@ impl Lane {
     }
 
     /// Returns until when a parcel may wait for a connection.
-    pub(super) fn patience(&self, parcel: &Parcel) -> Instant {
+    pub(super) fn patience(parcel: &Parcel) -> Instant {
         parcel.deadline.unwrap_or(parcel.since + DEFAULT_PATIENCE)
     }
 
@@ -296,7 +296,7 @@ impl Lane {
             for parcel in self
                 .member
                 .queue
-                .take_late(|parcel| self.patience(parcel) <= now)
+                .take_late(|parcel| Self::patience(parcel) <= now)
             {
                 parcel.lost(Loss::Timeout, None);
             }
@@ -350,7 +350,7 @@ impl Lane {
     }
 
     /// Brings a parcel into the framing that is spoken.
-    pub(super) fn reframe(&self, parcel: &mut Parcel, framing: Protocol) {
+    pub(super) fn reframe(parcel: &mut Parcel, framing: Protocol) {
         if parcel.framing != framing {
             let (data, lost) = parcel::convert(parcel.framing, framing, &parcel.data);
             parcel.reframe(framing, data, lost);

@@ -104,7 +104,7 @@ impl<'a> Session<'a> {
         loop {
             tokio::select! {
                 biased;
-                result = ended(&mut self.stream) => return self.over(result),
+                result = ended(&mut self.stream) => return Self::over(result),
                 () = closed.cancelled() => return End::Connection,
                 _ = tick.tick() => {
                     if let Some(end) = self.look().await {
@@ -125,7 +125,7 @@ impl<'a> Session<'a> {
     }
 
     /// The destination has ended the stream, which it has no reason to.
-    fn over(&mut self, result: Result<(), CallError>) -> End {
+    fn over(result: Result<(), CallError>) -> End {
         match result {
             Ok(()) => End::Broken(Failure::Io("EOF".to_owned()).into()),
             Err(error) => End::Broken(error),
@@ -185,13 +185,14 @@ impl<'a> Session<'a> {
             parcel.lost(Loss::Timeout, None);
             return Ok(());
         }
-        lane.reframe(&mut parcel, Protocol::Stream);
+        Lane::reframe(&mut parcel, Protocol::Stream);
         let mut failed = None;
         match self.open_stream().await {
             Err(error) => failed = Some(error),
             Ok(stream) => {
                 while !parcel.data.is_empty() {
-                    let room = match room(stream, lane.settings.stall_timeout).await {
+                    let wanted = parcel.data.len();
+                    let room = match room(stream, wanted, lane.settings.stall_timeout).await {
                         Ok(room) => room,
                         Err(error) => {
                             failed = Some(error);
@@ -303,13 +304,17 @@ async fn ended(stream: &mut Option<Stream>) -> Result<(), CallError> {
 }
 
 /// Waits until the destination takes bytes; returns how many.
-async fn room(stream: &mut Stream, stall: Duration) -> Result<usize, CallError> {
+///
+/// It waits for a fair part of them: writing whenever a few bytes are free would cut everything into tiny frames.
+async fn room(stream: &mut Stream, wanted: usize, stall: Duration) -> Result<usize, CallError> {
     // All of it is asked for, so that the capacity shows how much of the window is open.
     stream.body.reserve_capacity(SEND_BUFFER);
     let until = Instant::now() + stall;
     loop {
         let capacity = stream.body.capacity();
-        if capacity > 0 {
+        // A destination that has read all opens at least half of its window.
+        let fair = wanted.min(CHUNK).min(stream.doubts.window / 4).max(1);
+        if capacity >= fair {
             return Ok(capacity);
         }
         tokio::select! {

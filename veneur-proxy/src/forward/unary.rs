@@ -89,7 +89,7 @@ async fn begin(
         parcel.lost(Loss::Timeout, None);
         return Ok(None);
     }
-    lane.reframe(&mut parcel, Protocol::Unary);
+    Lane::reframe(&mut parcel, Protocol::Unary);
     let left = parcel.deadline.map(|deadline| deadline - now);
     let ready = timeout(left.unwrap_or(CALL_LIMIT), channel.ready()).await;
     let call = ready
@@ -156,7 +156,7 @@ fn settle(lane: &Lane, done: Done) {
         metrics: parcel.metrics,
         failure: &failure,
     });
-    if unprocessed && lane.patience(&parcel) > Instant::now() {
+    if unprocessed && Lane::patience(&parcel) > Instant::now() {
         lane.member.queue.put_back(parcel);
         return;
     }

@@ -289,7 +289,10 @@ impl Messages {
 
 /// Refuses compressed requests in the words of Go's server, which has no compression installed.
 fn supported(headers: &HeaderMap) -> Result<(), Status> {
-    match headers.get("grpc-encoding").map(|value| value.as_bytes()) {
+    match headers
+        .get("grpc-encoding")
+        .map(http::HeaderValue::as_bytes)
+    {
         None | Some(b"" | b"identity") => Ok(()),
         Some(encoding) => {
             let encoding = String::from_utf8_lossy(encoding);

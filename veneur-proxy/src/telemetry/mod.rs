@@ -268,7 +268,7 @@ const IMPORT_CAUSES: [&str; 4] = ["unknown_content_encoding", "deflate", "json",
 
 #[derive(Debug, Default)]
 struct Calls {
-    calls: AtomicU64,
+    ended: AtomicU64,
     failed: AtomicU64,
     metrics: AtomicU64,
 }
@@ -306,7 +306,7 @@ impl Counters {
                 inbound, failed, ..
             } => {
                 if let Some(calls) = self.calls(inbound) {
-                    add(&calls.calls, 1);
+                    add(&calls.ended, 1);
                     add(&calls.failed, usize::from(failed));
                 }
             }

@@ -123,8 +123,8 @@ fn received(counters: &Counters) -> Vec<MetricFamily> {
             "Requests and calls that have ended.",
             [
                 get(import_requests) + refused,
-                get(&unary.calls),
-                get(&stream.calls),
+                get(&unary.ended),
+                get(&stream.ended),
             ],
         ),
         family(
