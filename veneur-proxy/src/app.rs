@@ -247,16 +247,16 @@ impl Running {
 
     /// Returns whether there is something that [`Running::reload`] reads again.
     pub fn can_reload(&self) -> bool {
-        self.tls.is_some()
+        self.tls.is_some() || self.destinations.can_reload_tls()
     }
 
-    /// Reads the files of TLS again. With broken files the old ones stay in use.
+    /// Reads the files of TLS again, of both sides. With broken files the old ones stay in use.
     pub fn reload(&self) {
-        if let Some(tls) = &self.tls {
-            match tls.reload() {
-                Ok(()) => info!("reloaded the files of TLS"),
-                Err(reason) => error!(error = %reason, "cannot reload the files of TLS"),
-            }
+        let server = self.tls.as_ref().map(|tls| tls.reload());
+        let clients = self.destinations.reload_tls();
+        match server.unwrap_or(Ok(())).and(clients) {
+            Ok(()) => info!("reloaded the files of TLS"),
+            Err(reason) => error!(error = %reason, "cannot reload the files of TLS"),
         }
     }
 

@@ -54,7 +54,8 @@ settings! {
         idle_connection_timeout, tracing_client_flush_interval, tracing_client_metrics_interval, sentry_dsn,
         ring_names, forward_protocol, on_full, stall_timeout, batch_delay, stream_max_age, stream_idle_close,
         forward_tls_ca_file, forward_tls_cert_file, forward_tls_key_file, forward_tls_server_name,
-        consul_blocking_wait, kubernetes_service, kubernetes_namespace, dial_timeout, shutdown_timeout,
+        consul_blocking_wait, kubernetes_service, kubernetes_namespace, kubernetes_watch, kubernetes_service_account,
+        dial_timeout, shutdown_timeout,
         grpc_tls_address, tls_ca_file, tls_cert_file, tls_key_file, tls_client_auth,
     }
     Flag { debug, enable_profiling, forward_tls_enabled, kubernetes_ready, start_without_destinations }
@@ -179,6 +180,8 @@ pub(super) fn load(
                 consul_blocking_wait: raw.consul_blocking_wait,
                 kubernetes_service: raw.kubernetes_service,
                 kubernetes_namespace: raw.kubernetes_namespace,
+                kubernetes_watch: raw.kubernetes_watch,
+                kubernetes_service_account: raw.kubernetes_service_account,
                 send_buffer_bytes: raw.send_buffer_bytes,
                 overflow_bytes: raw.overflow_bytes,
                 batch_max_metrics: raw.batch_max_metrics,

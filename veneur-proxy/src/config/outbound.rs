@@ -14,12 +14,17 @@
 //! | `stream_max_age`, `stream_idle_close` | never; 1s with `auto` | when a stream is closed and opened anew: v14.2.0 counts metrics only when a stream is closed |
 //! | `forward_tls.ca_file`, `.cert_file`, `.key_file`, `.server_name`, `.enabled` | plain text | TLS to gRPC destinations; `https://` members have TLS anyway, with these files |
 //! | `consul_blocking_wait` | plain polling | Consul is asked to answer when something has changed, after this time at the latest |
-//! | `kubernetes_service`, `kubernetes_namespace`, `kubernetes_ready` | pods with the label `app=veneur-global` | the endpoint slices of a service, or only pods that are ready |
+//! | `kubernetes_service`, `kubernetes_namespace` | pods with the label `app=veneur-global`, in all namespaces | the endpoint slices of a service, by default in the proxy's own namespace |
+//! | `kubernetes_ready` | false for pods, true for a service | whether members have to be ready |
+//! | `kubernetes_watch` | plain polling | Kubernetes tells of changes as they happen; a watch without news is looked at after this time |
+//! | `kubernetes_service_account` | where pods have it | the folder with `token` and `ca.crt`; if there is none, Consul is asked |
 //! | `start_without_destinations` | false | whether to start when discovery finds nobody at first (dual) |
 //!
 //! In dual files the TLS and Kubernetes keys are flat: `forward_tls_ca_file`.
 
 use std::{path::PathBuf, time::Duration};
+
+use shared::discovery::kubernetes::SERVICE_ACCOUNT;
 
 use super::{
     ConfigError,
@@ -81,15 +86,29 @@ pub struct ForwardTls {
     pub server_name: Option<String>,
 }
 
+impl ForwardTls {
+    /// Returns whether the configuration says anything about it: then its files are read at the start, and with every
+    /// reload. `https://` members alone are no reason to, for the system's authorities need no configuration.
+    pub fn is_wanted(&self) -> bool {
+        self.enabled || self.ca_file.is_some() || self.cert_file.is_some()
+    }
+}
+
 /// How Kubernetes is asked, where the process runs in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kubernetes {
+    /// Whether the configuration says anything about it. In a stream file it has to: that generation has no Kubernetes.
+    pub wanted: bool,
+    /// The folder of the service account; where there is none, the process does not run in Kubernetes.
+    pub service_account: PathBuf,
     /// The service whose endpoint slices are followed, instead of pods by their label.
     pub service: Option<String>,
     /// The namespace; `None` is all of them for pods, and the process's own for a service.
     pub namespace: Option<String>,
-    /// Whether pods have to be ready.
+    /// Whether members have to be ready.
     pub ready: bool,
+    /// How long Kubernetes may wait for a change; `None` is polling.
+    pub watch: Option<Duration>,
 }
 
 /// How metrics are forwarded.
@@ -146,6 +165,8 @@ pub(super) struct Written {
     pub(super) kubernetes_service: Option<String>,
     pub(super) kubernetes_namespace: Option<String>,
     pub(super) kubernetes_ready: Option<bool>,
+    pub(super) kubernetes_watch: Option<String>,
+    pub(super) kubernetes_service_account: Option<String>,
     pub(super) start_without_destinations: Option<bool>,
 }
 
@@ -233,11 +254,36 @@ pub(super) fn read(written: Written, defaults: &Defaults) -> Result<Outbound, Co
         },
         tls,
         consul_blocking_wait: time("consul_blocking_wait", written.consul_blocking_wait)?,
-        kubernetes: Kubernetes {
-            service: filled(written.kubernetes_service),
-            namespace: filled(written.kubernetes_namespace),
-            ready: written.kubernetes_ready.unwrap_or(false),
-        },
+        kubernetes: kubernetes(
+            written.kubernetes_service,
+            written.kubernetes_namespace,
+            written.kubernetes_ready,
+            time("kubernetes_watch", written.kubernetes_watch)?,
+            written.kubernetes_service_account,
+        ),
         start_without_destinations: written.start_without_destinations.unwrap_or(false),
     })
+}
+
+fn kubernetes(
+    service: Option<String>,
+    namespace: Option<String>,
+    ready: Option<bool>,
+    watch: Option<Duration>,
+    service_account: Option<String>,
+) -> Kubernetes {
+    let (service, namespace) = (filled(service), filled(namespace));
+    let service_account = filled(service_account);
+    Kubernetes {
+        wanted: service.is_some()
+            || namespace.is_some()
+            || ready.is_some()
+            || watch.is_some()
+            || service_account.is_some(),
+        service_account: service_account.map_or_else(|| SERVICE_ACCOUNT.into(), PathBuf::from),
+        ready: ready.unwrap_or(service.is_some()),
+        service,
+        namespace,
+        watch,
+    }
 }

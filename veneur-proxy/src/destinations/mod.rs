@@ -23,14 +23,18 @@ use futures_util::future::join_all;
 use shared::{
     discovery,
     lifecycle::{Drained, Tasks},
+    tls,
 };
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
-use self::set::{Context, Joining, Set};
+use self::{
+    set::{Context, Joining, Set},
+    sources::Sources,
+};
 use crate::{
     config::{self, Config, Generation, outbound::ForwardProtocol},
-    forward::{Batch, Inbound, Protocol, TraceContext},
+    forward::{Batch, Inbound, Protocol, TraceContext, sender::Settings},
     observe::{Event, Loss, Observer},
     route::IgnoreTags,
 };
@@ -51,7 +55,7 @@ pub enum StartError {
     Discovery(String),
     /// TLS cannot be set up.
     #[error("cannot set up TLS to destinations: {0}")]
-    Tls(String),
+    Tls(#[from] tls::Error),
 }
 
 /// One destination as it stands.
@@ -88,6 +92,8 @@ struct Inner {
     /// For a configuration without destinations.
     nowhere: Set,
     ignored: Arc<IgnoreTags>,
+    /// What senders work with; `None` if the configuration has no TLS files.
+    reloadable: Option<Arc<Settings>>,
     /// Senders: they end when their queues are closed and empty.
     senders: Tasks,
     /// What senders do until they end by themselves is given up when this is cancelled.
@@ -98,7 +104,7 @@ impl Destinations {
     /// Starts discovery and senders, and waits for their first answers: of discovery in legacy and dual, of the dials of
     /// static addresses in stream.
     ///
-    /// `variable` looks up `CONSUL_*` and the like. Discovery runs in `tasks`; senders do not, they end with
+    /// `variable` looks up `CONSUL_*` and `KUBERNETES_*`. Discovery runs in `tasks`; senders do not, they end with
     /// [`Destinations::drain`].
     pub async fn start(
         tasks: &Tasks,
@@ -110,11 +116,20 @@ impl Destinations {
         let (senders, abort) = (Tasks::new(), CancellationToken::new());
         let context = Context::new(config, observer, senders.clone(), abort.clone())?;
         let nowhere = Set::nowhere(&context);
+        let has_files = config.outbound.tls.is_wanted();
+        let reloadable = has_files.then(|| Arc::clone(&context.settings));
         let mut sets = [None, None];
         let grpc = match config.outbound.protocol {
             ForwardProtocol::Http => Protocol::Http,
             ForwardProtocol::Unary => Protocol::Unary,
             ForwardProtocol::Stream | ForwardProtocol::Auto => Protocol::Stream,
+        };
+        let sources = Sources {
+            tasks,
+            config,
+            variable,
+            metrics,
+            observer: &context.observer,
         };
         let kinds = [
             (&config.http_destinations, Protocol::Http, "forwarding"),
@@ -122,17 +137,9 @@ impl Destinations {
         ];
         for (set, (destinations, protocol, purpose)) in sets.iter_mut().zip(kinds) {
             if !destinations.is_empty() {
-                let started = Self::start_set(
-                    tasks,
-                    config,
-                    variable,
-                    metrics,
-                    &context,
-                    destinations,
-                    protocol,
-                    purpose,
-                );
-                *set = Some(started.await?);
+                let started =
+                    Self::start_set(&sources, &context, destinations, protocol, purpose).await;
+                *set = Some(started?);
             }
         }
         let [http, grpc] = sets;
@@ -142,32 +149,26 @@ impl Destinations {
                 grpc,
                 nowhere,
                 ignored: Arc::new(config.ignore_tags.clone()),
+                reloadable,
                 senders,
                 abort,
             }),
         })
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the tail of start, which has them all"
-    )]
     async fn start_set(
-        tasks: &Tasks,
-        config: &Config,
-        variable: &(dyn Fn(&str) -> Option<String> + Sync),
-        metrics: &discovery::Metrics,
+        sources: &Sources<'_>,
         context: &Context,
         destinations: &config::Destinations,
         protocol: Protocol,
         purpose: &'static str,
     ) -> Result<Set, StartError> {
+        let config = sources.config;
         let dual = config.generation != Generation::Stream;
         let discovered = match &destinations.service {
             None => None,
             Some(service) => {
-                let found =
-                    sources::start(tasks, config, variable, metrics, service, &context.observer)?;
+                let found = sources.start(service, protocol)?;
                 if dual {
                     // An outcome that never comes means that the process ends.
                     let first = matches!(found.first().await, Ok(Ok(())));
@@ -186,10 +187,11 @@ impl Destinations {
         } else {
             Joining::WhenConnected
         };
+        let addresses = destinations.addresses.clone();
         Set::start(
-            tasks,
+            sources.tasks,
             context,
-            destinations.addresses.clone(),
+            addresses,
             discovered,
             protocol,
             joining,
@@ -237,6 +239,20 @@ impl Destinations {
     /// Returns all destinations as they stand, also those that are not in their ring.
     pub fn status(&self) -> Vec<Status> {
         self.sets().flat_map(Set::status).collect()
+    }
+
+    /// Returns whether there are files of TLS that [`Destinations::reload_tls`] reads again.
+    pub fn can_reload_tls(&self) -> bool {
+        self.inner.reloadable.is_some()
+    }
+
+    /// Reads the files of TLS to destinations again, for the connections to come. When there is something wrong with them,
+    /// what was read before stays in use.
+    pub fn reload_tls(&self) -> Result<(), tls::Error> {
+        match &self.inner.reloadable {
+            Some(settings) => settings.connector.reload(),
+            None => Ok(()),
+        }
     }
 
     /// Delivers what is queued, for `limit` at most; what is left then is counted as lost.

@@ -56,7 +56,7 @@ pub(super) struct Context {
     on_full: OnFull,
     ring_names: RingNames,
     ignored: Arc<IgnoreTags>,
-    settings: Arc<Settings>,
+    pub(super) settings: Arc<Settings>,
     senders: Tasks,
     abort: CancellationToken,
 }
@@ -86,7 +86,7 @@ impl Context {
             on_full: config.outbound.on_full,
             ring_names: config.ring_names,
             ignored: Arc::new(config.ignore_tags.clone()),
-            settings: Arc::new(Settings::new(config).map_err(StartError::Tls)?),
+            settings: Arc::new(Settings::new(config)?),
             senders,
             abort,
         })

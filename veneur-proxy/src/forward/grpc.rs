@@ -67,7 +67,7 @@ pub(crate) async fn connect(
         close.cancel();
         ended();
     });
-    let security = target.security.unwrap_or(connector.grpc);
+    let security = connector.security(target, Version::Http2);
     Ok(Channel {
         requests,
         scheme: match security {

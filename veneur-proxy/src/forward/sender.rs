@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use shared::lifecycle::Tasks;
+use shared::{lifecycle::Tasks, tls};
 use tokio::{
     sync::{Semaphore, oneshot},
     time::{sleep, timeout, timeout_at},
@@ -64,7 +64,7 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    pub(crate) fn new(config: &Config) -> Result<Self, String> {
+    pub(crate) fn new(config: &Config) -> Result<Self, tls::Error> {
         let outbound = &config.outbound;
         Ok(Self {
             generation: config.generation,
