@@ -267,7 +267,7 @@ impl Running {
         self.readiness.end();
         self.inputs.stop();
         let inputs = self.inputs.drain(INPUT_DRAIN.min(self.limit)).await;
-        let imports = self.readiness.requests_ended(rest()).await;
+        let imports = self.readiness.requests_ended(INPUT_DRAIN.min(rest())).await;
         if inputs == Drained::DeadlineReached || imports == Drained::DeadlineReached {
             warn!(
                 running = self.inputs.running(),
@@ -352,5 +352,8 @@ async fn bind_grpc(address: &str) -> Result<Listener, BuildError> {
         address: address.to_owned(),
         reason,
     };
-    listen::tcp(address).await.map(Listener::Tcp).map_err(failed)
+    listen::tcp(address)
+        .await
+        .map(Listener::Tcp)
+        .map_err(failed)
 }

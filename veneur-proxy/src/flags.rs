@@ -108,9 +108,7 @@ fn command() -> Command {
     let texts = GLOG_TEXT
         .into_iter()
         .map(|name| Arg::new(name).long(name).value_name("TEXT").hide(true));
-    let bools = GLOG_BOOL
-        .into_iter()
-        .map(|name| bool_flag(name).hide(true));
+    let bools = GLOG_BOOL.into_iter().map(|name| bool_flag(name).hide(true));
     command.args(texts).args(bools)
 }
 
@@ -139,8 +137,16 @@ mod tests {
             Some("a.yaml"),
             UnknownKeys::Refuse,
         );
-        f(&["-strict=0", "-f=a", "-f=b"], Some("b"), UnknownKeys::Report);
-        f(&["-f", "a", "word", "-strict"], Some("a"), UnknownKeys::Report);
+        f(
+            &["-strict=0", "-f=a", "-f=b"],
+            Some("b"),
+            UnknownKeys::Report,
+        );
+        f(
+            &["-f", "a", "word", "-strict"],
+            Some("a"),
+            UnknownKeys::Report,
+        );
         f(
             &["-v=2", "-logtostderr", "-log_dir", "/tmp", "-f", "a"],
             Some("a"),

@@ -20,8 +20,9 @@ use crate::{
     telemetry::{Arrival, Telemetry, Throttles},
 };
 
-/// Bodies up to this size are read where they arrive: handing them to another thread would cost more.
-const SMALL: usize = 16 * 1024;
+/// Bodies up to this size, in bytes, are read where they arrive: that takes milliseconds, and every further thread that
+/// inflates bodies keeps memory of its own.
+const SMALL: usize = 1 << 20;
 
 /// What takes requests.
 #[derive(Debug)]
@@ -97,9 +98,10 @@ impl Import {
             }
             Err(Refusal::Import(reason)) => self.refuse(&reason, encoding, client),
             Err(Refusal::Body) => serve::error(StatusCode::REQUEST_TIMEOUT, "unexpected EOF"),
-            Err(Refusal::Busy) => {
-                serve::error(StatusCode::SERVICE_UNAVAILABLE, "too many requests under way")
-            }
+            Err(Refusal::Busy) => serve::error(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too many requests under way",
+            ),
         }
     }
 
@@ -154,12 +156,7 @@ impl Import {
         }
     }
 
-    fn refuse(
-        &self,
-        reason: &ImportError,
-        encoding: &[u8],
-        client: Option<SocketAddr>,
-    ) -> Answer {
+    fn refuse(&self, reason: &ImportError, encoding: &[u8], client: Option<SocketAddr>) -> Answer {
         if let Some(cause) = reason.cause() {
             self.telemetry.arrival(&Arrival::ImportRefused(cause));
         }
@@ -222,7 +219,11 @@ async fn receive(mut body: Incoming, limit: usize) -> Result<Bytes, Refusal> {
         }
         whole.extend_from_slice(&data);
     }
-    Ok(if whole.is_empty() { first } else { whole.into() })
+    Ok(if whole.is_empty() {
+        first
+    } else {
+        whole.into()
+    })
 }
 
 /// Names of headers with a trace's and a span's number, and the base of the digits.

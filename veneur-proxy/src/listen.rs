@@ -34,7 +34,10 @@ pub(crate) enum Listener {
     /// Of TCP.
     Tcp(TcpListener),
     /// Of a Unix socket, and its file if we made it.
-    Unix(UnixListener, #[expect(dead_code, reason = "kept to be dropped")] Option<SocketFile>),
+    Unix(
+        UnixListener,
+        #[expect(dead_code, reason = "kept to be dropped")] Option<SocketFile>,
+    ),
 }
 
 /// The file of a Unix socket; removed when this is dropped.
@@ -96,7 +99,8 @@ impl Listener {
             let mut socket = UnixStream::connect(path)?;
             socket.set_write_timeout(Some(Duration::from_secs(5)))?;
             let pid = std::process::id();
-            socket.write_all(format!("{{\"command\":\"worker:ack\",\"pid\":{pid}}}\n").as_bytes())?;
+            socket
+                .write_all(format!("{{\"command\":\"worker:ack\",\"pid\":{pid}}}\n").as_bytes())?;
         }
         Ok(listener)
     }
@@ -124,7 +128,11 @@ impl fmt::Display for Listener {
             Self::Unix(listener, _) => {
                 let address = listener.local_addr().ok();
                 let path = address.as_ref().and_then(|address| address.as_pathname());
-                write!(f, "{}", path.map_or("?".into(), |path| path.display().to_string()))
+                write!(
+                    f,
+                    "{}",
+                    path.map_or("?".into(), |path| path.display().to_string())
+                )
             }
         }
     }
@@ -141,13 +149,19 @@ pub(crate) async fn tcp(address: &str) -> io::Result<TcpListener> {
     };
     match listen(place) {
         // A machine without IPv6.
-        Err(_) if address.starts_with(':') => listen(SocketAddr::from(([0, 0, 0, 0], place.port()))),
+        Err(_) if address.starts_with(':') => {
+            listen(SocketAddr::from(([0, 0, 0, 0], place.port())))
+        }
         outcome => outcome,
     }
 }
 
 fn listen(place: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(place), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(place),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     if place.is_ipv6() {
         socket.set_only_v6(false)?;
     }
@@ -241,17 +255,21 @@ mod tests {
         let theirs = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = theirs.local_addr().unwrap();
         let number = theirs.as_raw_fd();
-        let listener = Listener::bind(&format!("fd@{number}"), &none).await.unwrap();
+        let listener = Listener::bind(&format!("fd@{number}"), &none)
+            .await
+            .unwrap();
         drop(theirs);
         let _client = TcpStream::connect(address).await.unwrap();
         assert!(matches!(listener.accept().await, Ok(Accepted::Tcp(..))));
         // Einhorn says which number belongs to its place.
         let theirs = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let variable = |name: &str| {
-            (name == "EINHORN_FD_0").then(|| theirs.as_raw_fd().to_string())
-        };
+        let variable =
+            |name: &str| (name == "EINHORN_FD_0").then(|| theirs.as_raw_fd().to_string());
         let listener = Listener::bind("einhorn@0", &variable).await.unwrap();
-        assert_eq!(listener.to_string(), theirs.local_addr().unwrap().to_string());
+        assert_eq!(
+            listener.to_string(),
+            theirs.local_addr().unwrap().to_string()
+        );
         Listener::bind("einhorn@1", &variable).await.unwrap_err();
         Listener::bind("fd@9999", &none).await.unwrap_err();
     }

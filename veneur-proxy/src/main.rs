@@ -23,6 +23,9 @@ use veneur_proxy::{
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Threads for what would hold up others: looking names up, compressing, reading huge bodies. Each keeps memory of its own.
+const BLOCKING_THREADS: usize = 8;
+
 fn main() -> ExitCode {
     let flags = match Flags::parse(std::env::args_os()) {
         Ok(flags) => flags,
@@ -45,9 +48,10 @@ fn main() -> ExitCode {
 fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
     logrus::init();
     let Some(path) = &flags.file else {
-        match flags.generation {
-            Some(Generation::Stream) => error!(target: FATAL, "missing required config file"),
-            _ => error!(target: FATAL, "You must specify a config file"),
+        if flags.generation == Some(Generation::Stream) {
+            error!(target: FATAL, "missing required config file");
+        } else {
+            error!(target: FATAL, "You must specify a config file");
         }
         return Ok(ExitCode::FAILURE);
     };
@@ -55,6 +59,7 @@ fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .max_blocking_threads(BLOCKING_THREADS)
         .enable_all()
         .build()?;
     runtime.block_on(serve(config))

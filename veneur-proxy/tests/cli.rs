@@ -36,7 +36,11 @@ fn without_a_file_it_ends_with_the_originals_words() {
     );
     let stream = run(&["-generation=stream"], &[]);
     assert_eq!(stream.status, Some(1));
-    assert!(stream.stderr.contains("msg=\"missing required config file\""));
+    assert!(
+        stream
+            .stderr
+            .contains("msg=\"missing required config file\"")
+    );
 }
 
 /// Each: a file, variables, and what the log says before the program ends with 1.
@@ -48,7 +52,11 @@ fn what_cannot_work_is_refused_in_the_originals_words() {
         let ended = run(&["-f", path.to_str().unwrap()], variables);
         assert_eq!(ended.status, Some(1), "{file}: {}", ended.stderr);
         for text in expected {
-            assert!(ended.stderr.contains(text), "{file}: {text}: {}", ended.stderr);
+            assert!(
+                ended.stderr.contains(text),
+                "{file}: {text}: {}",
+                ended.stderr
+            );
         }
         checked += 1;
     };
@@ -60,13 +68,28 @@ fn what_cannot_work_is_refused_in_the_originals_words() {
             "level=fatal msg=\"Could not initialize proxy\" error=\"refusing to start with no Consul service names or static addresses in config\"",
         ],
     );
-    f("forward_address: [a", &[], &["msg=\"Error reading config file\""]);
-    f("forward_address: a\nmax_idle_conns: many", &[], &["msg=\"Error reading config file\""]);
-    for key in ["forward_timeout", "idle_connection_timeout", "runtime_metrics_interval"] {
+    f(
+        "forward_address: [a",
+        &[],
+        &["msg=\"Error reading config file\""],
+    );
+    f(
+        "forward_address: a\nmax_idle_conns: many",
+        &[],
+        &["msg=\"Error reading config file\""],
+    );
+    for key in [
+        "forward_timeout",
+        "idle_connection_timeout",
+        "runtime_metrics_interval",
+    ] {
         f(
             &format!("forward_address: a\nhttp_address: 127.0.0.1:0\n{key}: 10"),
             &[],
-            &["level=fatal msg=\"Could not initialize proxy\"", "missing unit in duration"],
+            &[
+                "level=fatal msg=\"Could not initialize proxy\"",
+                "missing unit in duration",
+            ],
         );
     }
     f(
@@ -76,7 +99,9 @@ fn what_cannot_work_is_refused_in_the_originals_words() {
     );
     for address in ["tcp://127.0.0.1:1", "127.0.0.1:1", "http://x"] {
         f(
-            &format!("forward_address: a\nhttp_address: 127.0.0.1:0\nssf_destination_address: {address}"),
+            &format!(
+                "forward_address: a\nhttp_address: 127.0.0.1:0\nssf_destination_address: {address}"
+            ),
             &[],
             &["level=fatal msg=\"Error using SSF destination address\""],
         );
@@ -96,7 +121,9 @@ fn what_cannot_work_is_refused_in_the_originals_words() {
     f(
         "consul_forward_service_name: s\nconsul_refresh_interval: 5s\nhttp_address: 127.0.0.1:0",
         &[("CONSUL_HTTP_ADDR", "127.0.0.1:1")],
-        &["level=fatal msg=\"Refusing to start with zero destinations for forwarding.\" serviceName=s"],
+        &[
+            "level=fatal msg=\"Refusing to start with zero destinations for forwarding.\" serviceName=s",
+        ],
     );
     f(
         "forward_addresses: [a]\nforward_address: b",
@@ -133,9 +160,9 @@ fn a_missing_file_is_named() {
 fn unknown_keys_warn_and_strict_refuses_them() {
     let file = "forward_address: 127.0.0.1:1\nhttp_address: 127.0.0.1:0\nbogus: 1\n";
     let mut proxy = Proxy::start(file);
-    proxy
-        .program
-        .wait_for_line("level=warning msg=\"Config contains invalid or deprecated keys\" error=bogus");
+    proxy.program.wait_for_line(
+        "level=warning msg=\"Config contains invalid or deprecated keys\" error=bogus",
+    );
     assert_eq!(proxy.program.terminate().code(), Some(0));
     let path = config_file(file);
     let strict = run(&["-strict", "-f", path.to_str().unwrap()], &[]);
@@ -151,9 +178,21 @@ fn check_config_says_whose_file_it_is_and_why() {
         assert_eq!(ended.status, Some(status), "{}", ended.stdout);
         assert!(ended.stdout.contains(text), "{}", ended.stdout);
     };
-    f("forward_address: a", 0, ": ok, dual: forward_address is set");
-    f("forward_service: a", 0, ": ok, stream: forward_service is set");
-    f("forward_service: a\nstatsd: {bogus: 1}", 0, "unknown key statsd.bogus");
+    f(
+        "forward_address: a",
+        0,
+        ": ok, dual: forward_address is set",
+    );
+    f(
+        "forward_service: a",
+        0,
+        ": ok, stream: forward_service is set",
+    );
+    f(
+        "forward_service: a\nstatsd: {bogus: 1}",
+        0,
+        "unknown key statsd.bogus",
+    );
     f("forward_service: [", 1, ": error: yaml: ");
 }
 
@@ -162,16 +201,26 @@ fn the_generation_is_logged_with_its_reason_and_the_flag_overrides_it() {
     let file = "forward_address: 127.0.0.1:1\nhttp_address: 127.0.0.1:0\n";
     let mut dual = Proxy::start(file);
     let line = dual.program.wait_for_line("decided which proxy");
-    assert!(line.contains("generation=dual reason=\"forward_address is set\""), "{line}");
-    dual.program.wait_for_line("level=info msg=\"Starting server\" version=dirty");
-    dual.program.wait_for_line("level=info msg=\"HTTP server listening\" address=\"127.0.0.1:");
+    assert!(
+        line.contains("generation=dual reason=\"forward_address is set\""),
+        "{line}"
+    );
+    dual.program
+        .wait_for_line("level=info msg=\"Starting server\" version=dirty");
+    dual.program
+        .wait_for_line("level=info msg=\"HTTP server listening\" address=\"127.0.0.1:");
     dual.program.terminate();
     let mut legacy = Proxy::start_with(file, &["-generation", "legacy"], &[]);
-    legacy.program.wait_for_line("generation=legacy reason=\"it was asked for\"");
+    legacy
+        .program
+        .wait_for_line("generation=legacy reason=\"it was asked for\"");
     legacy.program.terminate();
-    let stream = "forward_addresses: [127.0.0.1:1]\nhttp_address: 127.0.0.1:0\ndial_timeout: 50ms\n";
+    let stream =
+        "forward_addresses: [127.0.0.1:1]\nhttp_address: 127.0.0.1:0\ndial_timeout: 50ms\n";
     let mut stream = Proxy::start(stream);
-    stream.program.wait_for_line("level=info msg=\"starting server\"");
+    stream
+        .program
+        .wait_for_line("level=info msg=\"starting server\"");
     stream.program.terminate();
 }
 
@@ -190,7 +239,8 @@ fn variables_win_over_the_file() {
 fn stop_signals_end_every_generation_with_0() {
     use nix::sys::signal::Signal::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
     let dual = "forward_address: 127.0.0.1:1\nhttp_address: 127.0.0.1:0\n";
-    let stream = "forward_addresses: [127.0.0.1:1]\nhttp_address: 127.0.0.1:0\ndial_timeout: 50ms\n";
+    let stream =
+        "forward_addresses: [127.0.0.1:1]\nhttp_address: 127.0.0.1:0\ndial_timeout: 50ms\n";
     let mut checked = 0;
     for file in [dual, stream] {
         for signal in [SIGTERM, SIGINT, SIGHUP, SIGUSR2] {
@@ -198,7 +248,12 @@ fn stop_signals_end_every_generation_with_0() {
             proxy.http();
             proxy.program.signal(signal);
             let status = proxy.program.wait();
-            assert_eq!(status.code(), Some(0), "{signal}: {:?}", proxy.program.stderr());
+            assert_eq!(
+                status.code(),
+                Some(0),
+                "{signal}: {:?}",
+                proxy.program.stderr()
+            );
             checked += 1;
         }
     }

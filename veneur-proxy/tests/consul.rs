@@ -30,7 +30,8 @@ use program::{Proxy, get, post};
 
 #[derive(Deserialize)]
 struct Step {
-    step: String,
+    #[serde(rename = "step")]
+    name: String,
     request: Vec<String>,
     response_head: Vec<String>,
     response_body: Value,
@@ -71,24 +72,38 @@ fn ring(address: std::net::SocketAddr) -> BTreeSet<String> {
         .filter_map(|line| line.strip_prefix("veneur_proxy_destination_ring_share{destination=\""));
     shares
         .filter(|line| !line.ends_with(" 0"))
-        .map(|line| line.split_once('"').unwrap().0.trim_start_matches("http://").to_owned())
+        .map(|line| {
+            line.split_once('"')
+                .unwrap()
+                .0
+                .trim_start_matches("http://")
+                .to_owned()
+        })
         .collect()
 }
 
 /// What stands for one failure in the log: the original's texts of its own and of Consul's client.
 fn fixed_errors(step: &Step) -> Option<&'static str> {
     let log = step.log.join("\n");
-    ["eceived no hosts from Consul", "Unexpected response code: 500 (No leader)"]
-        .into_iter()
-        .find(|text| log.contains(text))
+    [
+        "eceived no hosts from Consul",
+        "Unexpected response code: 500 (No leader)",
+    ]
+    .into_iter()
+    .find(|text| log.contains(text))
 }
 
 async fn replay(version: &str, file: &str) {
-    let steps: Vec<Step> = golden::json_lines(support::path(&format!("consul/transcript-{version}.jsonl")));
+    let steps: Vec<Step> =
+        golden::json_lines(support::path(&format!("consul/transcript-{version}.jsonl")));
     let catalogue = Peer::http().await;
     catalogue.behave(answer(&steps[0]));
     let mut proxy = block_in_place(|| {
-        Proxy::start_with(file, &[], &[("CONSUL_HTTP_ADDR", &catalogue.address.to_string())])
+        Proxy::start_with(
+            file,
+            &[],
+            &[("CONSUL_HTTP_ADDR", &catalogue.address.to_string())],
+        )
     });
     let address = block_in_place(|| proxy.http());
     let (mut checked, mut kept) = (0, 0);
@@ -102,17 +117,21 @@ async fn replay(version: &str, file: &str) {
             last.clone()
         });
         block_in_place(|| {
-            eventually(&format!("{version} {}", step.step), || {
+            eventually(&format!("{version} {}", step.name), || {
                 // A relay that closes keeps no request; the failure is seen in the log.
                 let resets = answer(step) == Manner::Resets;
                 let asked = catalogue.posted().len() > before + 1;
-                let failed = proxy.program.stderr()[logged..].iter().any(|line| line.contains("level=error"));
+                let failed = proxy.program.stderr()[logged..]
+                    .iter()
+                    .any(|line| line.contains("level=error"));
                 (if resets { failed } else { asked } && ring(address) == expected).then_some(())
             });
         });
         if let Some(posted) = catalogue.posted().last() {
             let shape = |head: &[String]| -> BTreeSet<String> {
-                let lines = head.iter().filter(|line| !line.to_lowercase().starts_with("host:"));
+                let lines = head
+                    .iter()
+                    .filter(|line| !line.to_lowercase().starts_with("host:"));
                 lines.map(|line| line.to_lowercase()).collect()
             };
             let ours = shape(&posted.head);
@@ -121,14 +140,21 @@ async fn replay(version: &str, file: &str) {
             if !ours.iter().any(|line| line.starts_with("accept-encoding")) {
                 expected.retain(|line| !line.starts_with("accept-encoding"));
             }
-            let ours: BTreeSet<String> = ours.into_iter().filter(|line| !line.starts_with("accept:")).collect();
-            assert_eq!(ours, expected, "{version} {}", step.step);
+            let ours: BTreeSet<String> = ours
+                .into_iter()
+                .filter(|line| !line.starts_with("accept:"))
+                .collect();
+            assert_eq!(ours, expected, "{version} {}", step.name);
         }
         if let Some(text) = fixed_errors(step) {
             let said = proxy.program.stderr();
             let said = said[logged..].iter().find(|line| line.contains(text));
-            let said = said.unwrap_or_else(|| panic!("{version} {}: no {text:?}", step.step));
-            let words = if version == "v14" { "failed discover destinations" } else { "Destinations may be stale!" };
+            let said = said.unwrap_or_else(|| panic!("{version} {}: no {text:?}", step.name));
+            let words = if version == "v14" {
+                "failed discover destinations"
+            } else {
+                "Destinations may be stale!"
+            };
             assert!(said.contains(words), "{said}");
         }
         last = expected;
@@ -165,7 +191,11 @@ fn ask(port: u16, method: &str, target: &str, body: &str) -> Option<String> {
     stream.write_all(request.as_bytes()).ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
-    answer.split_once(' ')?.1.starts_with("200").then_some(answer)
+    answer
+        .split_once(' ')?
+        .1
+        .starts_with("200")
+        .then_some(answer)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -183,23 +213,52 @@ async fn a_real_consul_is_followed_and_survivors_keep_their_metrics() {
         let [server, serf_lan, serf_wan] = [free_tcp_port(), free_tcp_port(), free_tcp_port()];
         let mut agent = Program::spawn(
             Command::new(&binary)
-                .args(["agent", "-dev", "-bind=127.0.0.1", "-client=127.0.0.1", "-node=test", "-dns-port=-1", "-grpc-port=-1", "-log-level=warn"])
+                .args([
+                    "agent",
+                    "-dev",
+                    "-bind=127.0.0.1",
+                    "-client=127.0.0.1",
+                    "-node=test",
+                    "-dns-port=-1",
+                    "-grpc-port=-1",
+                    "-log-level=warn",
+                ])
                 .args(["-hcl", "performance { raft_multiplier = 1 }"])
-                .args([format!("-http-port={port}"), format!("-server-port={server}"), format!("-serf-lan-port={serf_lan}"), format!("-serf-wan-port={serf_wan}")]),
+                .args([
+                    format!("-http-port={port}"),
+                    format!("-server-port={server}"),
+                    format!("-serf-lan-port={serf_lan}"),
+                    format!("-serf-wan-port={serf_wan}"),
+                ]),
         );
-        eventually("an agent", || ask(port, "GET", "/v1/catalog/nodes", "")?.contains("\"test\"").then_some(()));
+        eventually("an agent", || {
+            ask(port, "GET", "/v1/catalog/nodes", "")?
+                .contains("\"test\"")
+                .then_some(())
+        });
         let put = |target: &str, body: &Value| {
-            assert!(ask(port, "PUT", target, &body.to_string()).is_some(), "{target}");
+            assert!(
+                ask(port, "PUT", target, &body.to_string()).is_some(),
+                "{target}"
+            );
         };
         let register = |peer: &Peer| {
             let port = peer.address.port();
-            let check = json!({"CheckID": format!("check-{port}"), "TTL": "1h", "Status": "passing"});
-            put("/v1/agent/service/register", &json!({"ID": format!("s-{port}"), "Name": "global", "Port": port, "Check": check}));
+            let check =
+                json!({"CheckID": format!("check-{port}"), "TTL": "1h", "Status": "passing"});
+            put(
+                "/v1/agent/service/register",
+                &json!({"ID": format!("s-{port}"), "Name": "global", "Port": port, "Check": check}),
+            );
         };
         peers.iter().for_each(register);
         let name = |peer: &Peer| peer.address.to_string();
         let file = "http_address: 127.0.0.1:0\nconsul_forward_service_name: global\nconsul_refresh_interval: 200ms\n";
-        let mut proxy = Proxy::start_with(file, &[], &[("CONSUL_HTTP_ADDR", &format!("127.0.0.1:{port}"))]);
+        let mut proxy = Proxy::start_with(
+            file,
+            &[],
+            &[("CONSUL_HTTP_ADDR", &format!("127.0.0.1:{port}"))],
+        );
         let address = proxy.http();
         let reached = |step: &str, expected: &[&Peer]| {
             let expected: BTreeSet<String> = expected.iter().map(|peer| name(peer)).collect();
@@ -214,9 +273,9 @@ async fn a_real_consul_is_followed_and_survivors_keep_their_metrics() {
             eventually("a batch", || (total() == had + 300).then_some(()));
             let of = |(peer, before): (&Peer, usize)| {
                 let posted = peer.posted();
-                let elements = posted[before..].iter().flat_map(|posted| {
-                    serde_json::from_str::<Vec<Value>>(&posted.text()).unwrap()
-                });
+                let elements = posted[before..]
+                    .iter()
+                    .flat_map(|posted| serde_json::from_str::<Vec<Value>>(&posted.text()).unwrap());
                 elements.map(|element| element.to_string()).collect()
             };
             peers.iter().zip(before).map(of).collect()
@@ -224,17 +283,29 @@ async fn a_real_consul_is_followed_and_survivors_keep_their_metrics() {
         let [first, second, third] = &peers;
         reached("all three", &[first, second, third]);
         let all = batch();
-        put(&format!("/v1/agent/check/fail/check-{}", second.address.port()), &Value::Null);
+        put(
+            &format!("/v1/agent/check/fail/check-{}", second.address.port()),
+            &Value::Null,
+        );
         reached("without the critical one", &[first, third]);
         let without = batch();
         for place in [0, 2] {
-            assert!(without[place].is_superset(&all[place]), "a survivor's metric moved");
+            assert!(
+                without[place].is_superset(&all[place]),
+                "a survivor's metric moved"
+            );
         }
         assert!(without[1].is_empty());
-        put(&format!("/v1/agent/check/pass/check-{}", second.address.port()), &Value::Null);
+        put(
+            &format!("/v1/agent/check/pass/check-{}", second.address.port()),
+            &Value::Null,
+        );
         reached("back again", &[first, second, third]);
         assert_eq!(batch(), all);
-        put(&format!("/v1/agent/service/deregister/s-{}", third.address.port()), &Value::Null);
+        put(
+            &format!("/v1/agent/service/deregister/s-{}", third.address.port()),
+            &Value::Null,
+        );
         reached("one deregistered", &[first, second]);
         agent.kill();
         proxy.program.wait_for_line("Destinations may be stale!");

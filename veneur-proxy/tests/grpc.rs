@@ -60,7 +60,7 @@ fn ok() -> Outcome {
     }
 }
 
-async fn ready(address: SocketAddr) {
+fn ready(address: SocketAddr) {
     block_in_place(|| {
         eventually("readiness", || {
             (get(address, "/healthcheck/ready").status == 200).then_some(())
@@ -94,8 +94,16 @@ async fn recorded_imports_reach_the_recorded_destinations() {
         let address = block_in_place(|| proxy.http());
         for (case, headers, input) in [
             ("http-synthetic300", "", "inputs/synthetic300.json"),
-            ("http-local-v1.9.0", "Content-Encoding: deflate\r\n", "local-captures/v1.9.0-http/request.body.deflate"),
-            ("http-local-v13.2.0", "Content-Encoding: deflate\r\n", "local-captures/v13.2.0-http/request.body.deflate"),
+            (
+                "http-local-v1.9.0",
+                "Content-Encoding: deflate\r\n",
+                "local-captures/v1.9.0-http/request.body.deflate",
+            ),
+            (
+                "http-local-v13.2.0",
+                "Content-Encoding: deflate\r\n",
+                "local-captures/v13.2.0-http/request.body.deflate",
+            ),
         ] {
             if !support::path(&format!("routing/{version}/{case}")).exists() {
                 continue;
@@ -116,7 +124,9 @@ async fn recorded_imports_reach_the_recorded_destinations() {
             let mut found = BTreeMap::new();
             for (peer, before) in peers.iter().zip(before) {
                 for posted in &peer.posted()[before..] {
-                    metrics += serde_json::from_str::<Vec<serde_json::Value>>(&posted.text()).unwrap().len();
+                    metrics += serde_json::from_str::<Vec<serde_json::Value>>(&posted.text())
+                        .unwrap()
+                        .len();
                     found.insert(format!("{names}{}", peer.address), posted.text());
                 }
             }
@@ -136,12 +146,23 @@ async fn recorded_calls_reach_the_recorded_destinations() {
     let _ports = testing::exclusive(PORTS);
     let lists: [(&str, &str); 3] = [
         ("grpc-synthetic300", "inputs/synthetic300.metriclist.bin"),
-        ("grpc-local-v1.9.0", "local-captures/v1.9.0-grpc/metriclist.bin"),
-        ("grpc-local-v13.2.0", "local-captures/v13.2.0-grpc/metriclist.bin"),
+        (
+            "grpc-local-v1.9.0",
+            "local-captures/v1.9.0-grpc/metriclist.bin",
+        ),
+        (
+            "grpc-local-v13.2.0",
+            "local-captures/v13.2.0-grpc/metriclist.bin",
+        ),
     ];
     let synthetic = support::bytes("inputs/synthetic300.metriclist.bin");
     let v13 = support::bytes("local-captures/v13.2.0-grpc/metriclist.bin");
-    let streamed = |messages: Vec<Vec<u8>>| messages.iter().flat_map(|message| framed(message)).collect::<Vec<u8>>();
+    let streamed = |messages: Vec<Vec<u8>>| {
+        messages
+            .iter()
+            .flat_map(|message| framed(message))
+            .collect::<Vec<u8>>()
+    };
     let single: Vec<Vec<u8>> = wire::read_list(&synthetic)
         .unwrap()
         .iter()
@@ -157,7 +178,12 @@ async fn recorded_calls_reach_the_recorded_destinations() {
     let mut runs: Vec<(String, &str, &str, Vec<u8>)> = Vec::new();
     for version in ["v1.9.0", "v13.2.0"] {
         for (case, input) in lists {
-            runs.push((format!("{version}/{case}"), "dual", SEND_METRICS, framed(&support::bytes(input))));
+            runs.push((
+                format!("{version}/{case}"),
+                "dual",
+                SEND_METRICS,
+                framed(&support::bytes(input)),
+            ));
         }
     }
     for (case, method, body) in streams {
@@ -171,30 +197,57 @@ async fn recorded_calls_reach_the_recorded_destinations() {
         let file = if generation == "dual" {
             "http_address: 127.0.0.1:0\ngrpc_address: 127.0.0.1:0\nconsul_forward_grpc_service_name: g\nconsul_refresh_interval: 60s\nforward_timeout: 10s\n".to_owned()
         } else {
-            let addresses: Vec<_> = addresses.iter().map(|address| format!("'{address}'")).collect();
-            format!("http_address: 127.0.0.1:0\ngrpc_address: 127.0.0.1:0\nforward_addresses: [{}]\n", addresses.join(", "))
+            let addresses: Vec<_> = addresses
+                .iter()
+                .map(|address| format!("'{address}'"))
+                .collect();
+            format!(
+                "http_address: 127.0.0.1:0\ngrpc_address: 127.0.0.1:0\nforward_addresses: [{}]\n",
+                addresses.join(", ")
+            )
         };
         let mut proxy = block_in_place(|| {
-            Proxy::start_with(&file, &[], &[("CONSUL_HTTP_ADDR", &catalogue.address.to_string())])
+            Proxy::start_with(
+                &file,
+                &[],
+                &[("CONSUL_HTTP_ADDR", &catalogue.address.to_string())],
+            )
         });
         let address = block_in_place(|| proxy.grpc());
         assert_eq!(call(address, method, body).await, ok(), "{case}");
         let mut expected: BTreeMap<String, Vec<Vec<u8>>> = BTreeMap::new();
         for got in received(&case) {
-            let messages = got.messages_b64.iter().map(|message| golden::bytes(message));
+            let messages = got
+                .messages_b64
+                .iter()
+                .map(|message| golden::bytes(message));
             expected.entry(got.dest).or_default().extend(messages);
         }
-        let path = if generation == "dual" { SEND_METRICS } else { SEND_METRICS_V2 };
+        let path = if generation == "dual" {
+            SEND_METRICS
+        } else {
+            SEND_METRICS_V2
+        };
         let found = || -> BTreeMap<String, Vec<Vec<u8>>> {
             peers
                 .iter()
-                .map(|peer| (peer.address.to_string(), peer.messages(path).iter().map(|message| message.to_vec()).collect()))
+                .map(|peer| {
+                    (
+                        peer.address.to_string(),
+                        peer.messages(path)
+                            .iter()
+                            .map(|message| message.to_vec())
+                            .collect(),
+                    )
+                })
                 .filter(|(_, messages): &(_, Vec<Vec<u8>>)| !messages.is_empty())
                 .collect()
         };
         block_in_place(|| {
             eventually(&format!("{case}: as many messages"), || {
-                let count = |all: &BTreeMap<String, Vec<Vec<u8>>>| all.values().map(Vec::len).sum::<usize>();
+                let count = |all: &BTreeMap<String, Vec<Vec<u8>>>| {
+                    all.values().map(Vec::len).sum::<usize>()
+                };
                 (count(&found()) == count(&expected)).then_some(())
             });
         });
@@ -205,7 +258,9 @@ async fn recorded_calls_reach_the_recorded_destinations() {
             peer.stop().await;
         }
     }
-    println!("gRPC: {metrics} metrics in messages equal byte for byte, at the recorded destinations");
+    println!(
+        "gRPC: {metrics} metrics in messages equal byte for byte, at the recorded destinations"
+    );
     assert!(metrics > 1_300, "{metrics}");
 }
 
@@ -213,18 +268,27 @@ async fn recorded_calls_reach_the_recorded_destinations() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn odd_metrics_arrive_as_they_were_sent() {
     let peer = Peer::grpc().await;
-    let file = format!("http_address: 127.0.0.1:0\ngrpc_address: 127.0.0.1:0\nforward_addresses: ['{}']\n", peer.address);
+    let file = format!(
+        "http_address: 127.0.0.1:0\ngrpc_address: 127.0.0.1:0\nforward_addresses: ['{}']\n",
+        peer.address
+    );
     let mut proxy = block_in_place(|| Proxy::start(&file));
     let (http, address) = block_in_place(|| (proxy.http(), proxy.grpc()));
-    ready(http).await;
+    ready(http);
     let odd = support::odd_metrics();
     for metric in &odd {
         assert_eq!(call(address, SEND_METRICS_V2, framed(metric)).await, ok());
     }
     block_in_place(|| {
-        eventually("all of them", || (peer.messages(SEND_METRICS_V2).len() == odd.len()).then_some(()));
+        eventually("all of them", || {
+            (peer.messages(SEND_METRICS_V2).len() == odd.len()).then_some(())
+        });
     });
-    let mut found: Vec<Vec<u8>> = peer.messages(SEND_METRICS_V2).iter().map(|message| message.to_vec()).collect();
+    let mut found: Vec<Vec<u8>> = peer
+        .messages(SEND_METRICS_V2)
+        .iter()
+        .map(|message| message.to_vec())
+        .collect();
     let mut sent = odd.clone();
     found.sort();
     sent.sort();
@@ -237,30 +301,72 @@ async fn odd_metrics_arrive_as_they_were_sent() {
 async fn broken_calls_end_as_recorded_and_alone() {
     let peer = Peer::grpc().await;
     for generation in ["forward_addresses", "grpc_forward_address"] {
-        let value = if generation == "forward_addresses" { format!("['{}']", peer.address) } else { peer.address.to_string() };
-        let file = format!("http_address: 127.0.0.1:0\ngrpc_address: 127.0.0.1:0\n{generation}: {value}\n");
+        let value = if generation == "forward_addresses" {
+            format!("['{}']", peer.address)
+        } else {
+            peer.address.to_string()
+        };
+        let file = format!(
+            "http_address: 127.0.0.1:0\ngrpc_address: 127.0.0.1:0\n{generation}: {value}\n"
+        );
         let mut proxy = block_in_place(|| Proxy::start(&file));
         let address = block_in_place(|| proxy.grpc());
         let mut checked = 0;
-        let mut f = async |path: &str, headers: &[(&str, &str)], body: Vec<u8>, code: u32, text: &str| {
-            let outcome = call_with(address, path, headers, body).await;
-            assert_eq!(outcome.code, code, "{path} {text}: {outcome:?}");
-            assert!(outcome.text.contains(text), "{path} {text}: {outcome:?}");
-            checked += 1;
-        };
+        let mut f =
+            async |path: &str, headers: &[(&str, &str)], body: Vec<u8>, code: u32, text: &str| {
+                let outcome = call_with(address, path, headers, body).await;
+                assert_eq!(outcome.code, code, "{path} {text}: {outcome:?}");
+                assert!(outcome.text.contains(text), "{path} {text}: {outcome:?}");
+                checked += 1;
+            };
         for method in [SEND_METRICS, SEND_METRICS_V2] {
-            f(method, &[("grpc-encoding", "gzip")], framed(b"x"), 12, "grpc: Decompressor is not installed for grpc-encoding \"gzip\"").await;
+            f(
+                method,
+                &[("grpc-encoding", "gzip")],
+                framed(b"x"),
+                12,
+                "grpc: Decompressor is not installed for grpc-encoding \"gzip\"",
+            )
+            .await;
             let large = framed(&vec![0; (4 << 20) + 1]);
-            f(method, &[], large, 8, "grpc: received message larger than max (4194305 vs. 4194304)").await;
+            f(
+                method,
+                &[],
+                large,
+                8,
+                "grpc: received message larger than max (4194305 vs. 4194304)",
+            )
+            .await;
             f(method, &[], framed(b"\x0a\x05x"), 13, "").await;
-            f(method, &[], framed(b"whole")[..7].to_vec(), 13, "unexpected EOF").await;
+            f(
+                method,
+                &[],
+                framed(b"whole")[..7].to_vec(),
+                13,
+                "unexpected EOF",
+            )
+            .await;
             f(method, &[("grpc-encoding", "identity")], framed(b""), 0, "").await;
         }
         // No stream is too short; a call without its message is broken.
         f(SEND_METRICS_V2, &[], Vec::new(), 0, "").await;
         f(SEND_METRICS, &[], Vec::new(), 13, "").await;
-        f("/forwardrpc.Forward/Nope", &[], framed(b""), 12, "unknown method Nope for service forwardrpc.Forward").await;
-        f("/grpc.reflection.v1.ServerReflection/Info", &[], framed(b""), 12, "unknown service").await;
+        f(
+            "/forwardrpc.Forward/Nope",
+            &[],
+            framed(b""),
+            12,
+            "unknown method Nope for service forwardrpc.Forward",
+        )
+        .await;
+        f(
+            "/grpc.reflection.v1.ServerReflection/Info",
+            &[],
+            framed(b""),
+            12,
+            "unknown service",
+        )
+        .await;
         // The largest message that is allowed is.
         let metric = [&b"\x0a\xfb\xff\xff\x01"[..], &vec![b'n'; (4 << 20) - 5]].concat();
         assert_eq!(metric.len(), 4 << 20);
@@ -273,17 +379,30 @@ async fn broken_calls_end_as_recorded_and_alone() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn metrics_before_a_corrupt_message_of_a_stream_are_taken() {
     let peer = Peer::grpc().await;
-    let file = format!("http_address: 127.0.0.1:0\ngrpc_address: 127.0.0.1:0\nforward_addresses: ['{}']\n", peer.address);
+    let file = format!(
+        "http_address: 127.0.0.1:0\ngrpc_address: 127.0.0.1:0\nforward_addresses: ['{}']\n",
+        peer.address
+    );
     let mut proxy = block_in_place(|| Proxy::start(&file));
     let (http, address) = block_in_place(|| (proxy.http(), proxy.grpc()));
-    ready(http).await;
-    let body = [framed(b"\x0a\x01a"), framed(b"\x0a\x01b"), framed(b"\x0a\x05x")].concat();
+    ready(http);
+    let body = [
+        framed(b"\x0a\x01a"),
+        framed(b"\x0a\x01b"),
+        framed(b"\x0a\x05x"),
+    ]
+    .concat();
     assert_eq!(call(address, SEND_METRICS_V2, body).await.code, 13);
     block_in_place(|| {
-        eventually("two metrics", || (peer.messages(SEND_METRICS_V2).len() == 2).then_some(()));
+        eventually("two metrics", || {
+            (peer.messages(SEND_METRICS_V2).len() == 2).then_some(())
+        });
     });
     // A name that is not UTF-8 passes.
-    assert_eq!(call(address, SEND_METRICS, framed(b"\x0a\x03\x0a\x01\xff")).await, ok());
+    assert_eq!(
+        call(address, SEND_METRICS, framed(b"\x0a\x03\x0a\x01\xff")).await,
+        ok()
+    );
     block_in_place(|| {
         eventually("the third", || {
             (peer.messages(SEND_METRICS_V2).last()? == &b"\x0a\x01\xff"[..]).then_some(())
@@ -297,11 +416,13 @@ async fn grpc_health_says_whether_metrics_can_be_taken() {
     const CHECK: &str = "/grpc.health.v1.Health/Check";
     let peer = Peer::grpc().await;
     let start = |address: &str| {
-        let file = format!("http_address: 127.0.0.1:0\ngrpc_address: 127.0.0.1:0\nforward_addresses: ['{address}']\ndial_timeout: 200ms\n");
+        let file = format!(
+            "http_address: 127.0.0.1:0\ngrpc_address: 127.0.0.1:0\nforward_addresses: ['{address}']\ndial_timeout: 200ms\n"
+        );
         block_in_place(|| Proxy::start(&file))
     };
     let mut good = start(&peer.address.to_string());
-    ready(block_in_place(|| good.http())).await;
+    ready(block_in_place(|| good.http()));
     let address = block_in_place(|| good.grpc());
     let serving = call(address, CHECK, framed(b"")).await;
     assert_eq!((serving.code, &serving.body[5..]), (0, &b"\x08\x01"[..]));
@@ -329,8 +450,12 @@ async fn tls_is_served_checks_clients_and_is_reloaded_on_sighup() {
     let authority = Authority::new("testing");
     let path = |name: &str| folder.path().join(name);
     std::fs::write(path("ca.pem"), authority.pem()).unwrap();
-    authority.issue(&named(&["localhost"])).write(folder.path(), "server");
-    let identity = authority.issue(&named(&["client"])).write(folder.path(), "client");
+    authority
+        .issue(&named(&["localhost"]))
+        .write(folder.path(), "server");
+    let identity = authority
+        .issue(&named(&["client"]))
+        .write(folder.path(), "client");
     let tls = format!(
         "tls: {{ca_file: {0}/ca.pem, cert_file: {0}/server.pem, key_file: {0}/server.key, client_auth: require}}",
         folder.path().display()
@@ -355,7 +480,8 @@ async fn tls_is_served_checks_clients_and_is_reloaded_on_sighup() {
     };
     let good = settings(&authority, Some(identity.clone()));
     let stream = connect(&good).await.unwrap();
-    let outcome = program::client::call_on(stream, SEND_METRICS, &[], framed(b"\x0a\x03\x0a\x01x")).await;
+    let outcome =
+        program::client::call_on(stream, SEND_METRICS, &[], framed(b"\x0a\x03\x0a\x01x")).await;
     assert_eq!(outcome, ok());
     // Without a certificate nothing comes through; TLS 1.3 tells the client only afterwards.
     let anonymous = settings(&authority, None);
@@ -365,8 +491,12 @@ async fn tls_is_served_checks_clients_and_is_reloaded_on_sighup() {
     }
     // Another authority signs the server's new certificate.
     let other = Authority::new("other");
-    other.issue(&named(&["localhost"])).write(folder.path(), "server");
-    connect(&settings(&other, Some(identity.clone()))).await.unwrap_err();
+    other
+        .issue(&named(&["localhost"]))
+        .write(folder.path(), "server");
+    connect(&settings(&other, Some(identity.clone())))
+        .await
+        .unwrap_err();
     proxy.program.signal(nix::sys::signal::Signal::SIGHUP);
     block_in_place(|| proxy.program.wait_for_line("reloaded the files of TLS"));
     connect(&settings(&other, Some(identity))).await.unwrap();

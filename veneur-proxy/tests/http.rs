@@ -45,7 +45,11 @@ struct Response {
 /// What we answer otherwise, and why.
 const DEVIATIONS: [(&str, u16, &str); 4] = [
     ("metrics", 200, "ours: the page for Prometheus"),
-    ("pprof-heap-debug1", 404, "section 14: profiles of Go's runtime cannot be had, and that is said"),
+    (
+        "pprof-heap-debug1",
+        404,
+        "section 14: profiles of Go's runtime cannot be had, and that is said",
+    ),
     ("pprof-goroutine-debug1", 404, "the same"),
     ("pprof-profile-1s", 404, "the same"),
 ];
@@ -97,7 +101,8 @@ fn replay(version: &str, address: SocketAddr, destination: Option<&Peer>) {
         let ours: Vec<String> = answer.head.lines().skip(1).map(str::to_owned).collect();
         let mut expected_names = names(&headers);
         let mut our_names = names(&ours);
-        let index = case.starts_with("pprof-") && body.starts_with('<') || case.starts_with("config-");
+        let index =
+            case.starts_with("pprof-") && body.starts_with('<') || case.starts_with("config-");
         if index || case.starts_with("pprof-cmdline") {
             // Go sends these in chunks.
             expected_names.remove("content-length");
@@ -107,7 +112,9 @@ fn replay(version: &str, address: SocketAddr, destination: Option<&Peer>) {
         match (case.as_str(), body.as_str()) {
             ("config-json" | "config-post" | "config-yaml", body) if body.starts_with("<see") => {}
             ("pprof-index", _) if expected == 200 => {}
-            ("pprof-cmdline", _) if expected == 200 => assert!(answer.text().contains("\0-f\0"), "{case}"),
+            ("pprof-cmdline", _) if expected == 200 => {
+                assert!(answer.text().contains("\0-f\0"), "{case}");
+            }
             // How many symbols can be looked up: none here.
             ("pprof-symbol", _) if expected == 200 => assert_eq!(answer.text(), "num_symbols: 0\n"),
             (_, body) => assert_eq!(answer.text(), body, "{version} {case}"),
@@ -119,7 +126,9 @@ fn replay(version: &str, address: SocketAddr, destination: Option<&Peer>) {
         }
         equal += 1;
     }
-    println!("{version}: {equal} answers as recorded, {reworded} in our own words, {deviating} deviate");
+    println!(
+        "{version}: {equal} answers as recorded, {reworded} in our own words, {deviating} deviate"
+    );
     assert!(equal + reworded + deviating > 20);
 }
 
@@ -177,13 +186,22 @@ async fn config_pages_are_those_of_the_original_without_the_secret() {
     block_in_place(|| {
         let mut proxy = Proxy::start_with(&file, &[], &[("CONSUL_HTTP_ADDR", "127.0.0.1:1")]);
         let address = proxy.http();
-        for (path, golden) in [("/config/json", "http/v14-config.json"), ("/config/yaml", "http/v14-config.yaml")] {
+        for (path, golden) in [
+            ("/config/json", "http/v14-config.json"),
+            ("/config/yaml", "http/v14-config.yaml"),
+        ] {
             let expected = String::from_utf8(support::bytes(golden)).unwrap();
             let expected = expected
                 .replace("127.0.0.1:22301", "127.0.0.1:0")
                 .replace("127.0.0.1:22302", "127.0.0.1:0")
-                .replace("grpc_tls_address: 127.0.0.1:22303", "grpc_tls_address: \"\"")
-                .replace("\"GrpcTlsAddress\": \"127.0.0.1:22303\"", "\"GrpcTlsAddress\": \"\"")
+                .replace(
+                    "grpc_tls_address: 127.0.0.1:22303",
+                    "grpc_tls_address: \"\"",
+                )
+                .replace(
+                    "\"GrpcTlsAddress\": \"127.0.0.1:22303\"",
+                    "\"GrpcTlsAddress\": \"\"",
+                )
                 .replace("https://secret@example.com/1", "REDACTED");
             assert_eq!(get(address, path).text(), expected, "{path}");
         }
@@ -194,7 +212,10 @@ async fn config_pages_are_those_of_the_original_without_the_secret() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bodies_beyond_the_limits_are_refused_with_413() {
     let peer = Peer::http().await;
-    let config = format!("{}max_request_bytes: 100000\nmax_inflated_bytes: 1000000\n", dual(&peer));
+    let config = format!(
+        "{}max_request_bytes: 100000\nmax_inflated_bytes: 1000000\n",
+        dual(&peer)
+    );
     block_in_place(|| {
         let mut proxy = Proxy::start(&config);
         let address = proxy.http();
@@ -216,9 +237,15 @@ async fn bodies_beyond_the_limits_are_refused_with_413() {
         }
         chunked.extend_from_slice(b"0\r\n\r\n");
         assert_eq!(raw(address, &chunked).status, 413);
-        assert_eq!(post(address, "", br#"[{"name":"a","type":"counter"}]"#).status, 202);
+        assert_eq!(
+            post(address, "", br#"[{"name":"a","type":"counter"}]"#).status,
+            202
+        );
         let page = get(address, "/metrics").text();
-        assert!(page.contains("veneur_proxy_import_refused_total{cause=\"size\"} 3"), "{page}");
+        assert!(
+            page.contains("veneur_proxy_import_refused_total{cause=\"size\"} 3"),
+            "{page}"
+        );
         proxy.program.terminate();
     });
 }
@@ -235,10 +262,15 @@ async fn readiness_and_metrics_tell_the_truth_in_every_generation() {
             });
             let page = get(address, "/metrics");
             assert!(page.text().contains("veneur_proxy_build_info{"), "{page:?}");
-            assert!(page.text().contains("veneur_proxy_destination_ring_share{"), "{page:?}");
+            assert!(
+                page.text().contains("veneur_proxy_destination_ring_share{"),
+                "{page:?}"
+            );
             proxy.program.terminate();
         }
-        let mut nobody = Proxy::start("http_address: 127.0.0.1:0\nforward_addresses: ['127.0.0.1:1']\ndial_timeout: 50ms\n");
+        let mut nobody = Proxy::start(
+            "http_address: 127.0.0.1:0\nforward_addresses: ['127.0.0.1:1']\ndial_timeout: 50ms\n",
+        );
         let address = nobody.http();
         assert_eq!(get(address, "/healthcheck").status, 503);
         assert_eq!(get(address, "/healthcheck/ready").status, 503);
@@ -251,11 +283,19 @@ async fn http_is_served_on_a_unix_socket() {
     let peer = Peer::http().await;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("proxy.sock");
-    let config = format!("http_address: {}\nforward_address: http://{}\n", path.display(), peer.address);
+    let config = format!(
+        "http_address: {}\nforward_address: http://{}\n",
+        path.display(),
+        peer.address
+    );
     block_in_place(|| {
         let mut proxy = Proxy::start(&config);
-        let mut socket = eventually("the socket", || std::os::unix::net::UnixStream::connect(&path).ok());
-        socket.write_all(b"GET /healthcheck HTTP/1.0\r\n\r\n").unwrap();
+        let mut socket = eventually("the socket", || {
+            std::os::unix::net::UnixStream::connect(&path).ok()
+        });
+        socket
+            .write_all(b"GET /healthcheck HTTP/1.0\r\n\r\n")
+            .unwrap();
         let mut answer = Vec::new();
         std::io::Read::read_to_end(&mut socket, &mut answer).unwrap();
         assert_eq!(program::parse(&answer).body, b"ok\n");

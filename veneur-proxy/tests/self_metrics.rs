@@ -52,8 +52,8 @@ struct Sample {
     r#type: String,
     tag_keys: Vec<String>,
     unit: String,
-    #[serde(deserialize_with = "tenths")]
-    sample_rate: u32,
+    #[serde(rename = "sample_rate", deserialize_with = "tenths")]
+    rate: u32,
 }
 
 /// Rates are 0.1 or 1.
@@ -104,7 +104,12 @@ fn compare(version: &str, expected: &BTreeSet<String>, found: &BTreeSet<String>,
         .difference(expected)
         .filter(|line| !beside.iter().any(|known| line.starts_with(known)))
         .collect();
-    println!("{version}: {} of {} recorded kinds of lines, {} more", expected.len() - missing.len(), expected.len(), found.len() - expected.intersection(found).count());
+    println!(
+        "{version}: {} of {} recorded kinds of lines, {} more",
+        expected.len() - missing.len(),
+        expected.len(),
+        found.len() - expected.intersection(found).count()
+    );
     assert!(missing.is_empty(), "{version}: missing {missing:#?}");
     assert!(more.is_empty(), "{version}: not recorded: {more:#?}");
 }
@@ -123,17 +128,35 @@ async fn stream_lines_are_those_of_the_original() {
     let address = block_in_place(|| proxy.grpc());
     let list = support::bytes("inputs/synthetic300.metriclist.bin");
     assert_eq!(call(address, SEND_METRICS, framed(&list)).await.code, 0);
-    assert_eq!(call(address, SEND_METRICS_V2, framed(b"\x0a\x01x")).await.code, 0);
-    assert_eq!(call(address, SEND_METRICS_V2, framed(b"\x0a\x05x")).await.code, 13);
+    assert_eq!(
+        call(address, SEND_METRICS_V2, framed(b"\x0a\x01x"))
+            .await
+            .code,
+        0
+    );
+    assert_eq!(
+        call(address, SEND_METRICS_V2, framed(b"\x0a\x05x"))
+            .await
+            .code,
+        13
+    );
     let expected = expected_lines(&recording("v14"));
     block_in_place(|| {
-        eventually("most lines", || expected.is_subset(&lines(&statsd)).then_some(()));
+        eventually("most lines", || {
+            expected.is_subset(&lines(&statsd)).then_some(())
+        });
         assert_eq!(proxy.program.terminate().code(), Some(0));
         // The last one, which nobody saw of the original.
-        eventually("the exit", || lines(&statsd).contains("exit|c|error:false").then_some(()));
+        eventually("the exit", || {
+            lines(&statsd).contains("exit|c|error:false").then_some(())
+        });
     });
     // Seen in the source of the original, not in the recording.
-    let beside = ["exit|c|", "veneur_proxy.forward.disconnect|", "veneur_proxy.grpc.conn_end|c|client:true"];
+    let beside = [
+        "exit|c|",
+        "veneur_proxy.forward.disconnect|",
+        "veneur_proxy.grpc.conn_end|c|client:true",
+    ];
     compare("v14", &expected, &lines(&statsd), &beside);
 }
 
@@ -153,9 +176,17 @@ async fn legacy_lines_are_those_of_the_original() {
     block_in_place(|| {
         let address = proxy.http();
         let body = support::bytes("local-captures/v13.2.0-http/request.body.deflate");
-        assert_eq!(post(address, "Content-Encoding: deflate\r\n", &body).status, 202);
-        assert_eq!(post(address, "", &support::bytes("inputs/synthetic300.json")).status, 202);
-        eventually("all lines", || expected.is_subset(&lines(&statsd)).then_some(()));
+        assert_eq!(
+            post(address, "Content-Encoding: deflate\r\n", &body).status,
+            202
+        );
+        assert_eq!(
+            post(address, "", &support::bytes("inputs/synthetic300.json")).status,
+            202
+        );
+        eventually("all lines", || {
+            expected.is_subset(&lines(&statsd)).then_some(())
+        });
         proxy.program.terminate();
     });
     compare("v1.8.1", &expected, &lines(&statsd), &[]);
@@ -173,7 +204,7 @@ fn samples(ssf: &UdpPeer) -> BTreeSet<Sample> {
                 r#type: format!("{kind:?}").to_lowercase(),
                 tag_keys: sample.tags.into_keys().collect(),
                 unit: sample.unit,
-                sample_rate: (sample.sample_rate * 10.0).round() as u32,
+                rate: (sample.sample_rate * 10.0).round() as u32,
             });
         }
     }
@@ -181,7 +212,10 @@ fn samples(ssf: &UdpPeer) -> BTreeSet<Sample> {
 }
 
 /// In the spec's table, but not in the recording: sampled away, or nothing of it happened.
-const SPECIFIED: [&str; 2] = ["veneur_proxy.proxy.duration_ns", "veneur_proxy.import.response_duration_ns"];
+const SPECIFIED: [&str; 2] = [
+    "veneur_proxy.proxy.duration_ns",
+    "veneur_proxy.import.response_duration_ns",
+];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dual_samples_are_those_of_the_originals() {
@@ -207,17 +241,33 @@ async fn dual_samples_are_those_of_the_originals() {
     // One request in ten is sampled.
     for round in 0.. {
         block_in_place(|| {
-            assert_eq!(post(address, "", &support::bytes("inputs/synthetic300.json")).status, 202);
+            assert_eq!(
+                post(address, "", &support::bytes("inputs/synthetic300.json")).status,
+                202
+            );
             assert_eq!(post(address, "", b"{").status, 400);
-            assert_eq!(post(address, "Content-Encoding: gzip\r\n", b"{").status, 415);
-            assert_eq!(post(address, "Content-Encoding: deflate\r\n", b"{}").status, 400);
+            assert_eq!(
+                post(address, "Content-Encoding: gzip\r\n", b"{").status,
+                415
+            );
+            assert_eq!(
+                post(address, "Content-Encoding: deflate\r\n", b"{}").status,
+                400
+            );
         });
         assert_eq!(call(calls, SEND_METRICS, framed(&list)).await.code, 0);
         if expected.is_subset(&samples(&ssf)) {
-            println!("v1.9.0, v13.2.0: {} kinds of samples after {round} rounds", expected.len());
+            println!(
+                "v1.9.0, v13.2.0: {} kinds of samples after {round} rounds",
+                expected.len()
+            );
             break;
         }
-        assert!(round < 300, "missing {:#?}", expected.difference(&samples(&ssf)).collect::<Vec<_>>());
+        assert!(
+            round < 300,
+            "missing {:#?}",
+            expected.difference(&samples(&ssf)).collect::<Vec<_>>()
+        );
     }
     let found = samples(&ssf);
     let more: Vec<_> = found
@@ -227,7 +277,9 @@ async fn dual_samples_are_those_of_the_originals() {
     assert!(more.is_empty(), "not recorded: {more:#?}");
     let about_spans = expected_lines(&recording("v1.9.0"));
     block_in_place(|| {
-        eventually("lines about spans", || about_spans.is_subset(&lines(&statsd)).then_some(()));
+        eventually("lines about spans", || {
+            about_spans.is_subset(&lines(&statsd)).then_some(())
+        });
         proxy.program.terminate();
     });
     compare("v1.9.0 about spans", &about_spans, &lines(&statsd), &[]);

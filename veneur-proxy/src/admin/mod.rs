@@ -169,7 +169,10 @@ impl Handler for Site {
         {
             return match self.readiness.begin() {
                 Some(_under_way) => import.answer(request, client).await,
-                None => serve::error(StatusCode::SERVICE_UNAVAILABLE, "the server is shutting down"),
+                None => serve::error(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "the server is shutting down",
+                ),
             };
         }
         self.page(request.method(), request.uri().path())

@@ -383,15 +383,14 @@ pub fn load(
 }
 
 /// Returns whose configuration this seems to be, whether or not it is valid; `None` if that cannot be said.
-pub fn generation_of(
-    file: &str,
-    variable: &dyn Fn(&str) -> Option<String>,
-) -> Option<Generation> {
+pub fn generation_of(file: &str, variable: &dyn Fn(&str) -> Option<String>) -> Option<Generation> {
     let environment = Environment {
         variable,
         asked: None,
     };
-    decide(file, &environment).ok().map(|(generation, _)| generation)
+    decide(file, &environment)
+        .ok()
+        .map(|(generation, _)| generation)
 }
 
 fn decide(file: &str, environment: &Environment<'_>) -> Result<(Generation, String), ConfigError> {

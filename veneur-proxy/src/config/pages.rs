@@ -220,7 +220,12 @@ fn json(entries: &[Entry], indent: &str, out: &mut String) {
     write!(out, "\n{indent}}}").expect("a string takes all");
 }
 
-fn list<T>(items: &[T], indent: &str, out: &mut String, write_item: impl Fn(&T, &str, &mut String)) {
+fn list<T>(
+    items: &[T],
+    indent: &str,
+    out: &mut String,
+    write_item: impl Fn(&T, &str, &mut String),
+) {
     let deeper = format!("{indent}  ");
     out.push('[');
     for (place, item) in items.iter().enumerate() {

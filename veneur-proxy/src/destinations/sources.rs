@@ -173,9 +173,8 @@ fn broken(reason: impl std::fmt::Display) -> StartError {
 /// For HTTP as v3 to v14.1 have it, because they are what runs in clusters. For gRPC as v14.2.0 has it, the first that could
 /// dial its members: a port named `grpc` gives a bare address, any other an `http://`, which is not dialled.
 fn spelling(generation: Generation, protocol: Protocol) -> (Port, fn(&Place<'_>) -> String) {
-    let named = |names: &[&str]| {
-        Port::LastOrNamed(names.iter().map(|name| (*name).to_owned()).collect())
-    };
+    let named =
+        |names: &[&str]| Port::LastOrNamed(names.iter().map(|name| (*name).to_owned()).collect());
     match (generation, protocol) {
         (Generation::Stream, _) => (named(&["grpc", "http"]), host_port),
         (_, Protocol::Http) => (named(&["http"]), http_url),

@@ -29,17 +29,17 @@ struct Request {
 
 #[derive(Clone, PartialEq, Message)]
 struct Answer {
-    #[prost(enumeration = "Serving", tag = "1")]
+    #[prost(enumeration = "State", tag = "1")]
     status: i32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
 #[repr(i32)]
-enum Serving {
+enum State {
     Unknown = 0,
-    Serving = 1,
-    NotServing = 2,
-    ServiceUnknown = 3,
+    Up = 1,
+    Down = 2,
+    NoSuchService = 3,
 }
 
 /// Answers `Check`.
@@ -68,7 +68,7 @@ pub(super) fn watch(
             let state = if known(&name) {
                 now(&readiness)
             } else {
-                Serving::ServiceUnknown
+                State::NoSuchService
             };
             if told != Some(state) {
                 told = Some(state);
@@ -96,15 +96,15 @@ fn known(service: &str) -> bool {
     service.is_empty() || service == SERVICE
 }
 
-fn now(readiness: &Readiness) -> Serving {
+fn now(readiness: &Readiness) -> State {
     if readiness.is_ready() {
-        Serving::Serving
+        State::Up
     } else {
-        Serving::NotServing
+        State::Down
     }
 }
 
-fn answer(state: Serving) -> Vec<u8> {
+fn answer(state: State) -> Vec<u8> {
     Answer {
         status: state.into(),
     }

@@ -114,29 +114,20 @@ struct Connection {
 impl Connection {
     /// Waits for the client to speak, for as long as a connection may take to come about, and serves it.
     async fn handshake(self, stream: TcpStream, tls: Option<Arc<Server>>) {
-        let patience = self.limits.connection_timeout;
-        let stop = self.tasks.stop_token();
-        let handshake = async {
-            match tls {
-                None => {
-                    let first = timeout(patience, stream.peek(&mut [0])).await;
-                    if matches!(first, Ok(Ok(1..))) {
-                        self.serve(TokioIo::new(stream)).await;
-                    }
+        let (patience, stop) = (self.limits.connection_timeout, self.tasks.stop_token());
+        match tls {
+            None => {
+                let mut byte = [0];
+                let first = timeout(patience, stream.peek(&mut byte));
+                if matches!(stop.run_until_cancelled(first).await, Some(Ok(Ok(1..)))) {
+                    self.serve(TokioIo::new(stream)).await;
                 }
-                Some(tls) => match tls.accept(stream, patience).await {
-                    Ok(stream) => self.serve(TokioIo::new(stream)).await,
-                    Err(reason) => debug!(error = %reason, "TLS handshake failed"),
-                },
             }
-        };
-        // `serve` watches the token itself; before it there is nothing to finish.
-        tokio::select! {
-            () = handshake => {}
-            () = async {
-                stop.cancelled().await;
-                tokio::time::sleep(DRAIN + Duration::from_secs(1)).await;
-            } => {}
+            Some(tls) => match stop.run_until_cancelled(tls.accept(stream, patience)).await {
+                Some(Ok(stream)) => self.serve(TokioIo::new(stream)).await,
+                Some(Err(reason)) => debug!(error = %reason, "TLS handshake failed"),
+                None => {}
+            },
         }
     }
 

@@ -189,7 +189,9 @@ impl Service {
                 () = stop.cancelled() => {}
             }
         }
-        let last = *body.last_words.get_or_insert_with(|| Instant::now() + LAST_WORDS);
+        let last = *body
+            .last_words
+            .get_or_insert_with(|| Instant::now() + LAST_WORDS);
         let silence = LAST_SILENCE.min(last.saturating_duration_since(Instant::now()));
         tokio::select! {
             biased;
@@ -287,7 +289,10 @@ impl Messages {
 
 /// Refuses compressed requests in the words of Go's server, which has no compression installed.
 fn supported(headers: &HeaderMap) -> Result<(), Status> {
-    match headers.get("grpc-encoding").map(|value| value.as_bytes()) {
+    match headers
+        .get("grpc-encoding")
+        .map(http::HeaderValue::as_bytes)
+    {
         None | Some(b"" | b"identity") => Ok(()),
         Some(encoding) => {
             let encoding = String::from_utf8_lossy(encoding);

@@ -168,10 +168,7 @@ mod tests {
         let status = Status::new(Code::Unimplemented, "no \"x\" 100%\n");
         let response = status.into_response();
         assert_eq!(response.headers()["grpc-status"], "12");
-        assert_eq!(
-            response.headers()["grpc-message"],
-            "no \"x\" 100%25%0A"
-        );
+        assert_eq!(response.headers()["grpc-message"], "no \"x\" 100%25%0A");
         assert!(response.body().is_end_stream());
     }
 }

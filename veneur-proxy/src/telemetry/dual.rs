@@ -105,7 +105,12 @@ impl Sink for DualSink {
                     Connection::New => "new",
                     Connection::Reused => "reused",
                 };
-                self.count("forward.connections_used_total", &[("state", state)], 1.0, 1.0);
+                self.count(
+                    "forward.connections_used_total",
+                    &[("state", state)],
+                    1.0,
+                    1.0,
+                );
             }
             Event::Delivered {
                 protocol: Protocol::Http,

@@ -73,7 +73,12 @@ impl Sink for LegacySink {
                 self.nanos("discoverer.update_duration_ns", &tags, *took);
                 match result {
                     Ok(found) => {
-                        self.float("discoverer.destination_number", "g", &tags, found.len() as f64);
+                        self.float(
+                            "discoverer.destination_number",
+                            "g",
+                            &tags,
+                            found.len() as f64,
+                        );
                     }
                     Err(_) => self.count("discoverer.errors", &tags, 1),
                 }

@@ -120,7 +120,9 @@ impl Logs {
                 suppressed,
                 "Could not POST"
             ),
-            other => debug!(destination, %protocol, error = %other, suppressed, "forwarding failed"),
+            other => {
+                debug!(destination, %protocol, error = %other, suppressed, "forwarding failed");
+            }
         }
     }
 
@@ -140,32 +142,31 @@ impl Logs {
             return;
         };
         let cause = failure.map_or_else(|| reason.to_string(), ToString::to_string);
-        match (protocol, destination) {
-            (Some(Protocol::Http), Some(endpoint)) => warn!(
+        if let (Some(Protocol::Http), Some(endpoint)) = (protocol, destination) {
+            warn!(
                 endpoint,
                 batchSize = metrics,
                 %reason,
                 error = cause,
                 suppressed,
                 "Failed to POST metrics to destination"
-            ),
-            _ => {
-                let kind = if destination.is_some() {
-                    "forward"
-                } else {
-                    "no-destination"
-                };
-                let text = format!("(cause={kind}, metrics={metrics}): {cause}");
-                error!(
-                    protocol = "grpc",
-                    destination = destination.unwrap_or_default(),
-                    %reason,
-                    error = text,
-                    suppressed,
-                    "Proxying failed"
-                );
-            }
+            );
+            return;
         }
+        let kind = if destination.is_some() {
+            "forward"
+        } else {
+            "no-destination"
+        };
+        let text = format!("(cause={kind}, metrics={metrics}): {cause}");
+        error!(
+            protocol = "grpc",
+            destination = destination.unwrap_or_default(),
+            %reason,
+            error = text,
+            suppressed,
+            "Proxying failed"
+        );
     }
 
     fn discovered(&self, service: &str, result: Result<&[&str], &str>) {

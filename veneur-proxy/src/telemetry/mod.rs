@@ -174,7 +174,12 @@ impl Telemetry {
 
     /// Starts sending, as tasks of `tasks`; what waits is sent when that group is stopped. `busy` is whose tasks count as
     /// activity.
-    pub(crate) fn start(self: &Arc<Self>, tasks: &Tasks, destinations: &Destinations, busy: &Tasks) {
+    pub(crate) fn start(
+        self: &Arc<Self>,
+        tasks: &Tasks,
+        destinations: &Destinations,
+        busy: &Tasks,
+    ) {
         let stop = tasks.stop_token();
         match &self.transport {
             Transport::None => return,
@@ -263,7 +268,7 @@ const IMPORT_CAUSES: [&str; 4] = ["unknown_content_encoding", "deflate", "json",
 
 #[derive(Debug, Default)]
 struct Calls {
-    calls: AtomicU64,
+    ended: AtomicU64,
     failed: AtomicU64,
     metrics: AtomicU64,
 }
@@ -301,7 +306,7 @@ impl Counters {
                 inbound, failed, ..
             } => {
                 if let Some(calls) = self.calls(inbound) {
-                    add(&calls.calls, 1);
+                    add(&calls.ended, 1);
                     add(&calls.failed, usize::from(failed));
                 }
             }

@@ -46,10 +46,7 @@ impl Source for Page {
         let sums = self.telemetry.totals.sums();
         families.extend(forwarded(&sums));
         families.extend(present(&self.destinations.status()));
-        let labels = [
-            ("version", crate::VERSION),
-            ("generation", self.generation),
-        ];
+        let labels = [("version", crate::VERSION), ("generation", self.generation)];
         families.push(
             Family::gauge("veneur_proxy_build_info", "1, with version and generation.")
                 .sample(&labels, 1.0)
@@ -89,8 +86,12 @@ fn received(counters: &Counters) -> Vec<MetricFamily> {
         connections_ended,
     } = counters;
     let refused: f64 = import_refused.iter().map(get).sum();
-    let by = [("http", "inbound"), ("unary", "inbound"), ("stream", "inbound")]
-        .map(|(inbound, name)| [(name, inbound)]);
+    let by = [
+        ("http", "inbound"),
+        ("unary", "inbound"),
+        ("stream", "inbound"),
+    ]
+    .map(|(inbound, name)| [(name, inbound)]);
     let family = |name, help, values: [f64; 3]| {
         by.iter()
             .zip(values)
@@ -111,15 +112,19 @@ fn received(counters: &Counters) -> Vec<MetricFamily> {
         family(
             "veneur_proxy_received_metrics_total",
             "Metrics that were accepted.",
-            [get(import_metrics), get(&unary.metrics), get(&stream.metrics)],
+            [
+                get(import_metrics),
+                get(&unary.metrics),
+                get(&stream.metrics),
+            ],
         ),
         family(
             "veneur_proxy_requests_total",
             "Requests and calls that have ended.",
             [
                 get(import_requests) + refused,
-                get(&unary.calls),
-                get(&stream.calls),
+                get(&unary.ended),
+                get(&stream.ended),
             ],
         ),
         family(
@@ -134,9 +139,12 @@ fn received(counters: &Counters) -> Vec<MetricFamily> {
         )
         .sample(&[], get(import_bytes))
         .build(),
-        Family::gauge("veneur_proxy_grpc_connections", "Open gRPC connections of clients.")
-            .sample(&[], open)
-            .build(),
+        Family::gauge(
+            "veneur_proxy_grpc_connections",
+            "Open gRPC connections of clients.",
+        )
+        .sample(&[], open)
+        .build(),
     ]
 }
 

@@ -21,7 +21,8 @@ pub(super) struct Memory {
 impl Memory {
     /// Asks the kernel. What it does not say is 0.
     pub(super) fn now() -> Self {
-        fs::read_to_string("/proc/self/status").map_or_else(|_| Self::default(), |text| Self::read(&text))
+        fs::read_to_string("/proc/self/status")
+            .map_or_else(|_| Self::default(), |text| Self::read(&text))
     }
 
     fn read(status: &str) -> Self {
@@ -46,7 +47,8 @@ mod tests {
 
     #[test]
     fn sizes_are_read_in_bytes() {
-        let status = "Name:\tx\nVmData:\t  100 kB\nVmStk:\t 132 kB\nVmRSS:\t9 kB\nRssAnon:\t 8 kB\n";
+        let status =
+            "Name:\tx\nVmData:\t  100 kB\nVmStk:\t 132 kB\nVmRSS:\t9 kB\nRssAnon:\t 8 kB\n";
         let expected = Memory {
             anonymous: 8 << 10,
             data: 100 << 10,

@@ -15,7 +15,8 @@ pub(super) struct StreamSink(pub(super) Arc<Sums>);
 
 impl StreamSink {
     fn count(&self, name: &str, tags: &str, value: usize) {
-        self.0.count(&format!("veneur_proxy.{name}"), tags, value as i64);
+        self.0
+            .count(&format!("veneur_proxy.{name}"), tags, value as i64);
     }
 }
 
@@ -92,8 +93,11 @@ impl Sink for StreamSink {
                 match result {
                     Ok(found) => {
                         self.count("discovery.count", "status:success", 1);
-                        self.0
-                            .gauge("veneur_proxy.discovery.destinations", "", found.len() as f64);
+                        self.0.gauge(
+                            "veneur_proxy.discovery.destinations",
+                            "",
+                            found.len() as f64,
+                        );
                     }
                     Err(_) => self.count("discovery.count", "status:fail", 1),
                 }

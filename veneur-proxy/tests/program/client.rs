@@ -4,7 +4,10 @@ use std::net::SocketAddr;
 
 use bytes::{Bytes, BytesMut};
 use http::Request;
-use tokio::{io::{AsyncRead, AsyncWrite}, net::TcpStream};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
 
 /// How a call ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
