@@ -2,7 +2,7 @@
 //!
 //! There are at most two sets of destinations: those for what comes by HTTP, and those for what comes by gRPC. If one of
 //! them is not configured, the other takes its metrics, converted ([`crate::convert`]). A set has a ring; each of its
-//! members has a bounded queue and a sender. One task owns the ring ([`set`]); everybody else reads an immutable snapshot.
+//! members has a bounded queue and a sender. One task owns the ring (`set`); everybody else reads an immutable snapshot.
 //!
 //! ```text
 //! Batch (placed while it is read) ─ accept ─> queue of each member ─> its sender ─> destination

@@ -10,10 +10,10 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use flate2::read::ZlibDecoder;
 use http::{HeaderMap, HeaderValue, Response};
-use shared::lifecycle::Tasks;
+use shared::{lifecycle::Tasks, testing::PATIENCE, tls::server::Server};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    net::TcpListener,
     time::sleep,
 };
 use veneur_proxy::proto::forwardrpc::{SEND_METRICS, SEND_METRICS_V2};
@@ -101,6 +101,16 @@ impl Peer {
     }
 
     pub(crate) async fn bind(address: SocketAddr, speaks: Speaks, manner: Manner) -> Self {
+        Self::bind_tls(address, speaks, manner, None).await
+    }
+
+    /// Speaks TLS if there is something to speak it with.
+    pub(crate) async fn bind_tls(
+        address: SocketAddr,
+        speaks: Speaks,
+        manner: Manner,
+        tls: Option<Arc<Server>>,
+    ) -> Self {
         let listener = loop {
             match TcpListener::bind(address).await {
                 Ok(listener) => break listener,
@@ -123,12 +133,16 @@ impl Peer {
                         return;
                     };
                     let (shared, stop) = (Arc::clone(&shared), connections.stop_token());
-                    let inner = connections.clone();
+                    let (inner, tls) = (connections.clone(), tls.clone());
                     connections.spawn("peer connection", async move {
                         let serving = async {
-                            match speaks {
-                                Speaks::Http => serve_http(stream, &shared).await,
-                                Speaks::Grpc => serve_grpc(stream, &shared, &inner).await,
+                            match tls {
+                                None => serve(stream, speaks, &shared, &inner).await,
+                                Some(tls) => {
+                                    if let Ok(stream) = tls.accept(stream, PATIENCE).await {
+                                        serve(stream, speaks, &shared, &inner).await;
+                                    }
+                                }
                             }
                         };
                         stop.run_until_cancelled(serving).await;
@@ -212,7 +226,18 @@ pub(crate) fn tell_consul(peer: &Peer, addresses: &[SocketAddr]) {
     )));
 }
 
-async fn serve_http(mut stream: TcpStream, state: &State) {
+/// What TLS and TCP have in common.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
+async fn serve(stream: impl Stream, speaks: Speaks, state: &Arc<State>, tasks: &Tasks) {
+    match speaks {
+        Speaks::Http => serve_http(stream, state).await,
+        Speaks::Grpc => serve_grpc(stream, state, tasks).await,
+    }
+}
+
+async fn serve_http(mut stream: impl Stream, state: &State) {
     if *state.manner.lock().unwrap() == Manner::Deaf {
         std::future::pending::<()>().await;
     }
@@ -264,7 +289,7 @@ async fn serve_http(mut stream: TcpStream, state: &State) {
     }
 }
 
-async fn serve_grpc(stream: TcpStream, state: &Arc<State>, tasks: &Tasks) {
+async fn serve_grpc(stream: impl Stream, state: &Arc<State>, tasks: &Tasks) {
     if *state.manner.lock().unwrap() == Manner::Deaf {
         std::future::pending::<()>().await;
     }
