@@ -87,7 +87,9 @@ impl Api {
                         let mut stream = BufReader::new(stream);
                         while let Some(head) = read_head(&mut stream).await {
                             let target = head[0].split(' ').nth(1).unwrap().to_owned();
-                            let known = head.iter().any(|line| line == "authorization: Bearer TOKEN123");
+                            let known = head
+                                .iter()
+                                .any(|line| line == "authorization: Bearer TOKEN123");
                             seen.lock().unwrap().push(head);
                             let reply = if known {
                                 reply(&target)
@@ -225,12 +227,11 @@ async fn the_program_finds_the_recorded_pods_with_the_recorded_request() {
     for (version, case) in &cases {
         let list = pods(&case.pods);
         let api = Api::start(move |_| Reply::Said(200, list.clone())).await;
-        let file = api.file(
-            "consul_forward_service_name",
-            "http_address: 127.0.0.1:0\n",
-        );
+        let file = api.file("consul_forward_service_name", "http_address: 127.0.0.1:0\n");
         let variables = api.variables();
-        let variables = variables.each_ref().map(|(name, value)| (*name, value.as_str()));
+        let variables = variables
+            .each_ref()
+            .map(|(name, value)| (*name, value.as_str()));
         block_in_place(|| {
             let mut proxy = Proxy::start_with(&file, &[], &variables);
             let page = get(proxy.http(), "/metrics").text();
@@ -257,7 +258,10 @@ async fn grpc_destinations_in_kubernetes_are_dialled_whatever_their_names_begin_
     let list = pods(&[pod("a", named, Some("grpc")), pod("b", unnamed, None)]);
     let api = Api::start(move |_| Reply::Said(200, list.clone())).await;
     let running = api
-        .outbound("consul_forward_grpc_service_name", "grpc_address: 127.0.0.1:0\n")
+        .outbound(
+            "consul_forward_grpc_service_name",
+            "grpc_address: 127.0.0.1:0\n",
+        )
         .await;
     let members = running.destinations.members(Inbound::Unary);
     let expected = BTreeSet::from([named.to_string(), format!("http://{unnamed}")]);
@@ -309,14 +313,21 @@ async fn kubernetes_watch_follows_pods_as_they_come_and_go() {
     let third = pod("c", at("10.0.0.3:80"), None);
     events.send(event("ADDED", third)).await.unwrap();
     ring(&["10.0.0.3:80"]).await;
-    let watch = api.lines().into_iter().find(|line| line.contains("watch=true"));
+    let watch = api
+        .lines()
+        .into_iter()
+        .find(|line| line.contains("watch=true"));
     let watch = watch.unwrap();
-    assert!(watch.contains("/api/v1/pods?") && watch.contains("resourceVersion=10"), "{watch}");
+    assert!(
+        watch.contains("/api/v1/pods?") && watch.contains("resourceVersion=10"),
+        "{watch}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kubernetes_service_gives_the_ready_endpoints_of_its_slices() {
-    let endpoint = |ip: &str, ready: bool| json!({"addresses": [ip], "conditions": {"ready": ready}});
+    let endpoint =
+        |ip: &str, ready: bool| json!({"addresses": [ip], "conditions": {"ready": ready}});
     let slices = json!({"metadata": {"resourceVersion": "5"}, "items": [{
         "metadata": {"name": "global-1", "namespace": "monitoring"}, "addressType": "IPv4",
         "ports": [{"name": "grpc", "port": 8128, "protocol": "TCP"}],
@@ -331,12 +342,21 @@ async fn kubernetes_service_gives_the_ready_endpoints_of_its_slices() {
         members().join(" ")
     };
     assert_eq!(found("").await, "10.0.0.1:8128");
-    assert_eq!(found("kubernetes_ready: false\n").await, "10.0.0.1:8128 10.0.0.2:8128");
-    assert_eq!(found("kubernetes_namespace: other\n").await, "10.0.0.1:8128");
+    assert_eq!(
+        found("kubernetes_ready: false\n").await,
+        "10.0.0.1:8128 10.0.0.2:8128"
+    );
+    assert_eq!(
+        found("kubernetes_namespace: other\n").await,
+        "10.0.0.1:8128"
+    );
     let path = "/apis/discovery.k8s.io/v1/namespaces";
     let query = "endpointslices?labelSelector=kubernetes.io%2Fservice-name%3Dglobal";
     let line = |namespace: &str| format!("GET {path}/{namespace}/{query} HTTP/1.1");
-    assert_eq!(api.lines(), BTreeSet::from([line("monitoring"), line("other")]));
+    assert_eq!(
+        api.lines(),
+        BTreeSet::from([line("monitoring"), line("other")])
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -375,7 +395,10 @@ async fn without_a_service_account_or_a_wish_in_a_stream_file_consul_is_asked() 
     let variables = [("CONSUL_HTTP_ADDR", consul.address.to_string())];
     let dual = "consul_forward_service_name: x\nconsul_refresh_interval: 1s\nkubernetes_service_account: /nowhere\n";
     let running = try_start(dual, &variables, None).await.unwrap();
-    assert_eq!(running.destinations.members(Inbound::Http), [destination.to_string()]);
+    assert_eq!(
+        running.destinations.members(Inbound::Http),
+        [destination.to_string()]
+    );
     let stream = "forward_service: x\ndiscovery_interval: 1s\nforward_protocol: http\n";
     let running = try_start(stream, &variables, None).await.unwrap();
     until("a member", || {
