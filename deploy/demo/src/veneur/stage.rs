@@ -28,6 +28,8 @@ use crate::{
 const METRICS: usize = 10_000;
 /// How many of them a local veneur has at the end of an interval.
 const FLUSH: usize = 1_000;
+/// The family of the members' shares of all keys.
+const SHARE: &str = "veneur_proxy_destination_ring_share";
 /// When metrics have not come for this long, they are lost.
 const LOST_AFTER: Duration = Duration::from_secs(3);
 
@@ -61,7 +63,7 @@ impl Stage {
         let listening = running.addresses();
         let sender = Sender::connect(listening.http.as_deref(), listening.grpc.as_deref()).await?;
         let labels: Vec<&str> = globals.iter().map(Global::label).collect();
-        Ok(Self {
+        let stage = Self {
             ring: ConsistentRing::new(&labels),
             globals,
             consul,
@@ -69,31 +71,48 @@ impl Stage {
             running,
             sender,
             sent: 0,
-        })
+        };
+        stage.wait_for_members()?;
+        Ok(stage)
     }
 
     /// Has Consul list all globals but one, and waits until the proxy knows.
     pub(super) fn lose(&mut self, place: usize) -> anyhow::Result<()> {
         let lost = self.globals[place].label();
-        let rest = || {
-            self.globals
-                .iter()
-                .map(Global::label)
-                .filter(|label| *label != lost)
-        };
-        self.consul.list(rest())?;
-        let members: Vec<&str> = rest().collect();
+        let members: Vec<&str> = self
+            .globals
+            .iter()
+            .map(Global::label)
+            .filter(|label| *label != lost)
+            .collect();
+        self.consul.list(members.iter().copied())?;
         self.ring.set(&members);
-        patience::until(&format!("the proxy to let go of {lost}"), || {
+        self.wait_for_members()
+    }
+
+    /// Waits until the proxy has the members that it should have. A stream's is one once it is connected.
+    fn wait_for_members(&self) -> anyhow::Result<()> {
+        patience::until("the proxy to find all members and no others", || {
             let page = self.page()?;
-            let gone = ["http", "unary"].iter().all(|protocol| {
-                let share = format!(
-                    "veneur_proxy_destination_ring_share{{destination=\"{lost}\",protocol=\"{protocol}\"}}"
-                );
-                // One whose queue is not empty yet has a share of nothing.
-                page.value(&share).is_none_or(|share| share == 0.0)
+            let as_wanted = self.globals.iter().all(|global| {
+                let label = global.label();
+                let wanted = self.ring.members().iter().any(|member| member == label);
+                let shares: Vec<f64> = ["http", "unary", "stream"]
+                    .iter()
+                    .filter_map(|protocol| {
+                        page.value(&format!(
+                            "{SHARE}{{destination=\"{label}\",protocol=\"{protocol}\"}}"
+                        ))
+                    })
+                    .collect();
+                // One that leaves has a share of nothing until its queue is empty.
+                if wanted {
+                    !shares.is_empty() && shares.iter().all(|share| *share > 0.0)
+                } else {
+                    shares.iter().all(|share| *share == 0.0)
+                }
             });
-            Ok(gone.then_some(()))
+            Ok(as_wanted.then_some(()))
         })
     }
 
