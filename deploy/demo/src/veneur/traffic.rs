@@ -95,9 +95,10 @@ fn sample(number: usize) -> anyhow::Result<Sample> {
 
 fn name(number: usize) -> String {
     const SERVICES: [&str; 5] = ["shop", "search", "billing", "mail", "login"];
-    // By quotient, so that every service has metrics of every type.
-    let service = SERVICES[number / TYPES.len() % SERVICES.len()];
-    format!("{service}.node{}.call{}", number / 25 % 5, number % 125)
+    // By quotient, so that every service and node has metrics of every type.
+    let service = SERVICES[number / 5 % SERVICES.len()];
+    let call = number / 100 * 5 + number % 5;
+    format!("{service}.node{}.call{call}", number / 25 % 4)
 }
 
 /// The value, and the scope that a local veneur gives it.
