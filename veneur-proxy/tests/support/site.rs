@@ -1,13 +1,15 @@
 //! A Consul and a Kubernetes, as a proxy finds them through its environment.
 
-use std::{fs, net::SocketAddr, path::Path, sync::Arc};
+use std::{convert::Infallible, fs, net::SocketAddr, path::Path, sync::Arc};
 
 use axum::{
     Json, Router,
+    body::Body,
     extract::{Path as Parts, RawQuery},
     response::IntoResponse as _,
     routing::get,
 };
+use futures_util::stream;
 use serde_json::{Value, json};
 use shared::{
     http::{Limits, serve, serve_tls},
@@ -38,7 +40,10 @@ impl Site {
         fs::write(folder.join("token"), "token").unwrap();
         fs::write(folder.join("namespace"), "veneur").unwrap();
         let entries = move |Parts(name): Parts<String>, RawQuery(query): RawQuery| async move {
-            hang_for_changes(query.as_deref()).await;
+            if query.is_some_and(|query| query.contains("index=7")) {
+                // Nothing ever changes here: who waits for that, waits.
+                std::future::pending::<()>().await;
+            }
             let address = if name.ends_with("grpc") { grpc } else { http };
             let entries = json!([{
                 "Node": {"Node": "n", "Address": address.ip()},
@@ -48,11 +53,15 @@ impl Site {
             ([("X-Consul-Index", "7")], Json(entries)).into_response()
         };
         let pods = pods(http, grpc);
-        let slices = slices(http, grpc);
+        let slices = slices(grpc);
         let listed = |list: Value| {
             get(async move |RawQuery(query): RawQuery| {
-                hang_for_changes(query.as_deref()).await;
-                Json(list.clone())
+                if query.is_some_and(|query| query.contains("watch=")) {
+                    // The head comes at once, and then no event.
+                    let events = stream::pending::<Result<Vec<u8>, Infallible>>();
+                    return Body::from_stream(events).into_response();
+                }
+                Json(list.clone()).into_response()
             })
         };
         let router = Router::new()
@@ -95,14 +104,6 @@ impl Drop for Site {
     }
 }
 
-/// Nothing ever changes here: who waits for that, waits.
-async fn hang_for_changes(query: Option<&str>) {
-    let query = query.unwrap_or_default();
-    if query.contains("index=7") || query.contains("watch=") {
-        std::future::pending::<()>().await;
-    }
-}
-
 fn pods(http: SocketAddr, grpc: SocketAddr) -> Value {
     let ports = json!([
         {"name": "grpc", "containerPort": grpc.port(), "protocol": "TCP"},
@@ -121,19 +122,18 @@ fn pods(http: SocketAddr, grpc: SocketAddr) -> Value {
     })
 }
 
-fn slices(http: SocketAddr, grpc: SocketAddr) -> Value {
+fn slices(grpc: SocketAddr) -> Value {
     json!({
         "kind": "EndpointSliceList", "apiVersion": "discovery.k8s.io/v1",
         "metadata": {"resourceVersion": "7"},
         "items": [{
             "metadata": {
-                "name": "veneur-global-1", "namespace": "veneur",
-                "labels": {"kubernetes.io/service-name": "veneur-global"},
+                "name": "veneur-global-grpc-1", "namespace": "veneur",
+                "labels": {"kubernetes.io/service-name": "veneur-global-grpc"},
             },
             "addressType": "IPv4",
             "endpoints": [{"addresses": ["127.0.0.1"], "conditions": {"ready": true}}],
             "ports": [
-                {"name": "http", "port": http.port(), "protocol": "TCP"},
                 {"name": "grpc", "port": grpc.port(), "protocol": "TCP"},
             ],
         }],
