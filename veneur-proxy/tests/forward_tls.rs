@@ -55,7 +55,9 @@ impl Files {
             folder: tempfile::tempdir().unwrap(),
         };
         files.trust(authority);
-        authority.issue(&named(&["proxy"])).write(files.path(), "own");
+        authority
+            .issue(&named(&["proxy"]))
+            .write(files.path(), "own");
         files
     }
 
@@ -119,7 +121,11 @@ async fn a_destination_of_another_authority_is_a_failed_dial_and_its_metrics_are
         assert!(failed.contains("certificate"), "{failed}");
         assert_eq!(program::get(http, "/healthcheck").status, 503);
     });
-    let taken = client::call(grpc, "/forwardrpc.Forward/SendMetrics", client::framed(&list()));
+    let taken = client::call(
+        grpc,
+        "/forwardrpc.Forward/SendMetrics",
+        client::framed(&list()),
+    );
     assert_eq!(taken.await.code, 0);
     block_in_place(|| {
         // There is nobody in the ring.
@@ -137,14 +143,20 @@ async fn a_destination_of_another_authority_is_a_failed_dial_and_its_metrics_are
             (program::get(http, "/healthcheck").status == 204).then_some(())
         });
     });
-    let taken = client::call(grpc, "/forwardrpc.Forward/SendMetrics", client::framed(&list()));
+    let taken = client::call(
+        grpc,
+        "/forwardrpc.Forward/SendMetrics",
+        client::framed(&list()),
+    );
     assert_eq!(taken.await.code, 0);
     until("what came after", || peer.metrics() == 300).await;
     block_in_place(|| {
         // Broken files change nothing.
         std::fs::write(files.path().join("ca.pem"), "no certificate").unwrap();
         proxy.program.signal(Signal::SIGHUP);
-        proxy.program.wait_for_line("cannot reload the files of TLS");
+        proxy
+            .program
+            .wait_for_line("cannot reload the files of TLS");
         assert_eq!(program::get(http, "/healthcheck").status, 204);
         assert_eq!(proxy.program.terminate().code(), Some(0));
     });
@@ -171,7 +183,10 @@ async fn https_members_are_posted_to_over_tls_and_wrong_names_are_losses() {
         batch.import(&text).unwrap();
         running.destinations.accept(batch).await;
         let sums = running.end().await;
-        assert_eq!((sums.delivered(), peer.metrics() as u64), (delivered, delivered));
+        assert_eq!(
+            (sums.delivered(), peer.metrics() as u64),
+            (delivered, delivered)
+        );
         let lost = sums.lost().get(&Loss::Timeout).copied().unwrap_or(0);
         assert_eq!(lost, 300 - delivered);
     }
@@ -185,6 +200,9 @@ async fn files_that_cannot_be_used_are_named_at_the_start() {
     std::fs::write(files.path().join("own.key"), "nothing").unwrap();
     let refused = try_start(&files.stream(&peer, ""), &[], None).await;
     let text = refused.err().unwrap().to_string();
-    assert!(text.starts_with("cannot set up TLS to destinations: "), "{text}");
+    assert!(
+        text.starts_with("cannot set up TLS to destinations: "),
+        "{text}"
+    );
     assert!(text.contains("own.key"), "{text}");
 }
