@@ -116,16 +116,6 @@ async fn stopped_under_load(signal: Signal, broken: Option<Manner>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn sigterm_under_load_loses_nothing() {
-    stopped_under_load(Signal::SIGTERM, None).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn sigint_under_load_loses_nothing() {
-    stopped_under_load(Signal::SIGINT, None).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn what_a_refusing_destination_costs_is_counted() {
     let refusal = "HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n";
     stopped_under_load(Signal::SIGTERM, Some(Manner::Answers(refusal.to_owned()))).await;

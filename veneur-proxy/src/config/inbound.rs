@@ -3,7 +3,7 @@
 //! | dual | stream | unset means | meaning |
 //! |---|---|---|---|
 //! | `max_request_bytes` | `http.max_request_bytes` | 67108864 | bytes that the body of an `/import` request may have |
-//! | `max_inflated_bytes` | `http.max_inflated_bytes` | 268435456 | bytes that it may inflate to |
+//! | `max_inflated_bytes` | `http.max_inflated_bytes` | 67108864 | bytes that it may inflate to |
 //! | – | `http.enable_import` | false | whether `/import` is served |
 //! | `grpc_tls_address`, `tls_cert_file`, `tls_key_file`, `tls_ca_file` | the original's | | gRPC over TLS |
 //! | `tls_client_auth` | `tls.client_auth` | `none` | `none`, `verify_if_given` or `require`: certificates of clients, signed by `ca_file` |
@@ -54,7 +54,7 @@ pub enum ClientAuth {
 }
 
 const REQUEST_BYTES: usize = 64 << 20;
-const INFLATED_BYTES: usize = 256 << 20;
+const INFLATED_BYTES: usize = 64 << 20;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Reads the limits.

@@ -11,7 +11,9 @@
 //! ```
 
 pub(crate) mod members;
-pub(crate) mod set;
+pub(crate) mod owner;
+mod placing;
+mod set;
 mod sources;
 
 use std::{
@@ -29,7 +31,8 @@ use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    set::{Context, Joining, Set},
+    owner::Joining,
+    set::{Context, Set},
     sources::Sources,
 };
 use crate::{
@@ -188,15 +191,8 @@ impl Destinations {
             Joining::WhenConnected
         };
         let addresses = destinations.addresses.clone();
-        Set::start(
-            sources.tasks,
-            context,
-            addresses,
-            discovered,
-            protocol,
-            joining,
-        )
-        .await
+        let (tasks, set) = (sources.tasks, (addresses, discovered));
+        Ok(Set::start(tasks, context, set, protocol, joining).await)
     }
 
     /// Begins a batch for metrics that came this way.

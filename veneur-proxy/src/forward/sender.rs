@@ -28,7 +28,7 @@ use crate::{
     },
     destinations::{
         members::Member,
-        set::{Home, Placement},
+        owner::{Home, Placement},
     },
     observe::{Event, Failure, Loss},
     proto::forwardrpc::SEND_METRICS_V2,

@@ -81,6 +81,7 @@ struct State {
 #[derive(Debug)]
 pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
+    pub(crate) speaks: Speaks,
     state: Arc<State>,
     tasks: Tasks,
 }
@@ -153,6 +154,7 @@ impl Peer {
         });
         Self {
             address,
+            speaks,
             state,
             tasks,
         }

@@ -11,8 +11,9 @@
 //! arrived, nothing of it is sent again. (A destination whose window is larger than 1 MiB may have had more unread than is
 //! in doubt here.) What was not written goes to the next connection, or to the others if the ring has closed the gap.
 
+mod doubts;
+
 use std::{
-    collections::VecDeque,
     future::{pending, poll_fn},
     pin::Pin,
     time::{Duration, Instant},
@@ -25,6 +26,7 @@ use tokio::{
     time::{sleep_until, timeout},
 };
 
+use self::doubts::Doubts;
 use super::{
     Protocol,
     grpc::{self, CallError, Channel, SEND_BUFFER, UNIMPLEMENTED},
@@ -38,8 +40,6 @@ use crate::{
 
 /// How much is written at a time; what counts metrics and looks for the end of the stream in between.
 const CHUNK: usize = 64 * 1024;
-/// After this long, what was written and read has arrived.
-const SETTLING: Duration = Duration::from_secs(1);
 /// How often doubts, ages and the connection are looked at.
 const TICK: Duration = Duration::from_millis(250);
 
@@ -356,83 +356,4 @@ fn whole_messages(data: &[u8], limit: usize) -> (usize, usize) {
         return (0, data.len());
     }
     (metrics, data.len() - rest.len())
-}
-
-/// What was written and may not have been read.
-#[derive(Debug, Default)]
-struct Doubts {
-    written_chunks: VecDeque<Written>,
-    /// Bytes in them.
-    bytes: usize,
-    /// Bytes written on this stream in all.
-    written: usize,
-    /// The most that the window was ever seen open.
-    window: usize,
-    /// Whether something has arrived, so that the method is certainly there.
-    established: bool,
-    last_written: Option<Instant>,
-}
-
-#[derive(Debug)]
-struct Written {
-    parcel: Parcel,
-    bytes: usize,
-    at: Instant,
-}
-
-impl Doubts {
-    fn wrote(&mut self, mut parcel: Parcel, at: Instant) {
-        let bytes = parcel.data.len();
-        if self.established {
-            // Only the count is needed from here on.
-            parcel.strip();
-        }
-        self.bytes += bytes;
-        self.written += bytes;
-        self.last_written = Some(at);
-        self.written_chunks.push_back(Written { parcel, bytes, at });
-    }
-
-    /// Counts what has arrived, as the open part of the window and the time show.
-    fn settle(&mut self, open: usize, now: Instant) {
-        self.window = self.window.max(open);
-        // Windows grow while they are in use; twice the largest seen covers one doubling.
-        let unread = 2 * self.window - open;
-        let reads = open >= self.window / 2;
-        while let Some(first) = self.written_chunks.front() {
-            let passed = self.bytes - first.bytes >= unread && self.window > 0;
-            let settled = reads && now.saturating_duration_since(first.at) >= SETTLING;
-            if !passed && !settled {
-                break;
-            }
-            if let Some(Written { parcel, bytes, at }) = self.written_chunks.pop_front() {
-                self.bytes -= bytes;
-                self.established = true;
-                parcel.delivered(at);
-            }
-        }
-    }
-
-    /// All of it has arrived.
-    fn arrived(self) {
-        for Written { parcel, at, .. } in self.written_chunks {
-            parcel.delivered(at);
-        }
-    }
-
-    /// Returns whether everything ever written is still in it, bytes included.
-    fn is_complete(&self) -> bool {
-        !self.established
-    }
-
-    fn metrics(&self) -> usize {
-        let chunks = self.written_chunks.iter();
-        chunks.map(|written| written.parcel.metrics).sum()
-    }
-
-    fn into_parcels(self) -> impl DoubleEndedIterator<Item = Parcel> {
-        self.written_chunks
-            .into_iter()
-            .map(|written| written.parcel)
-    }
 }

@@ -3,18 +3,17 @@
 //! What could not be sent for want of a connection is tried again until it is late. A request whose connection breaks is
 //! lost, because it may have been counted: metrics arrive at most once.
 
+mod deflate;
+mod message;
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use bytes::{Bytes, BytesMut};
-use flate2::{Compress, Compression, FlushCompress, Status};
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode,
-    header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HOST, LOCATION, USER_AGENT},
-};
-use http_body_util::{BodyExt as _, Full};
+use bytes::Bytes;
+use http::{Method, Request, StatusCode};
+use http_body_util::Full;
 use hyper::{
     body::Incoming,
     client::conn::http1::{self, SendRequest},
@@ -27,16 +26,17 @@ use tokio::{
     time::{sleep, timeout, timeout_at},
 };
 
+use self::{
+    deflate::Deflate,
+    message::{Answer, answer, redirect, request},
+};
 use super::{
     Protocol, TraceContext,
     connect::{Target, Version},
     parcel::Parcel,
     sender::{Backoff, Lane},
 };
-use crate::{
-    config::Generation,
-    observe::{Connection, Event, Failure, Loss},
-};
+use crate::observe::{Connection, Event, Failure, Loss};
 
 /// How many requests may be under way to one destination.
 const REQUESTS: usize = 4;
@@ -44,8 +44,6 @@ const REQUESTS: usize = 4;
 const REQUEST_LIMIT: Duration = Duration::from_secs(60);
 /// How many redirects are followed, as Go does.
 const REDIRECTS: usize = 10;
-/// How much of an answer is kept for the log.
-const SHOWN_ANSWER: usize = 1024;
 /// Compressing more than this would hold up other tasks.
 const COMPRESSED_HERE: usize = 48 * 1024;
 
@@ -370,213 +368,5 @@ fn broken(reason: hyper::Error) -> Unsent {
     Unsent {
         failure: Failure::Io(reason.to_string()),
         fate,
-    }
-}
-
-/// What came back.
-struct Answer {
-    status: StatusCode,
-    headers: HeaderMap,
-    /// Its beginning.
-    body: BytesMut,
-}
-
-impl Answer {
-    fn refusal(&self, request_length: usize) -> Unsent {
-        let headers = self
-            .headers
-            .iter()
-            .map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value.as_bytes())));
-        Unsent {
-            failure: Failure::Status {
-                status: self.status.as_u16(),
-                headers: headers.collect::<Vec<_>>().join("\n"),
-                body: String::from_utf8_lossy(&self.body).into_owned(),
-                request_length,
-            },
-            fate: Fate::Answered,
-        }
-    }
-}
-
-/// Reads an answer to its end, so that its connection can be used again.
-async fn answer(response: http::Response<Incoming>) -> Result<Answer, Unsent> {
-    let (head, mut incoming) = response.into_parts();
-    let mut body = BytesMut::new();
-    while let Some(frame) = incoming.frame().await {
-        // The status counts, and that is there.
-        let Ok(frame) = frame else {
-            break;
-        };
-        if let Some(data) = frame.data_ref() {
-            let room = SHOWN_ANSWER.saturating_sub(body.len()).min(data.len());
-            body.extend_from_slice(&data[..room]);
-        }
-    }
-    Ok(Answer {
-        status: head.status,
-        headers: head.headers,
-        body,
-    })
-}
-
-/// Where an answer points, if it does.
-fn redirect(from: &Target, answer: &Answer) -> Option<(Target, String)> {
-    if !matches!(answer.status.as_u16(), 301 | 302 | 303 | 307 | 308) {
-        return None;
-    }
-    let location = answer.headers.get(LOCATION)?.to_str().ok()?;
-    if location.starts_with('/') {
-        return Some((from.clone(), location.to_owned()));
-    }
-    let mut target = Target::read(location)
-        .ok()
-        .filter(|to| to.security.is_some())?;
-    let path = std::mem::take(&mut target.path);
-    let path = if path.is_empty() {
-        "/".to_owned()
-    } else {
-        path
-    };
-    Some((target, path))
-}
-
-/// Makes a request with the headers that the original sends.
-fn request(
-    method: &Method,
-    target: &Target,
-    path: &str,
-    body: Bytes,
-    generation: Generation,
-    trace: Option<TraceContext>,
-) -> Result<Request<Full<Bytes>>, Unsent> {
-    let mut request = Request::builder()
-        .method(method)
-        .uri(path)
-        .header(HOST, &target.authority)
-        .header(USER_AGENT, "Go-http-client/1.1")
-        .header(CONTENT_ENCODING, "deflate")
-        .header(CONTENT_TYPE, "application/json")
-        .header(ACCEPT_ENCODING, "gzip")
-        .body(Full::new(body))
-        .map_err(|reason| Unsent {
-            failure: Failure::Io(reason.to_string()),
-            fate: Fate::NotSent,
-        })?;
-    trace_headers(generation, trace, request.headers_mut());
-    Ok(request)
-}
-
-/// Writes the trace of a request: the one it came with, or a new one; the span is always new.
-fn trace_headers(generation: Generation, trace: Option<TraceContext>, headers: &mut HeaderMap) {
-    let random = || fastrand::i64(1..);
-    let (span, parent) = (random(), random());
-    let mut set = |name: &'static str, value: String| {
-        if let Ok(value) = HeaderValue::try_from(value) {
-            headers.insert(HeaderName::from_static(name), value);
-        }
-    };
-    if generation == Generation::Legacy {
-        let (parent, resource, trace_id) = match trace {
-            Some(trace) => (parent, "/import", trace.trace_id),
-            None => (0, "http.PostHelper", span),
-        };
-        set("parentid", parent.to_string());
-        set("resource", resource.to_owned());
-        set("spanid", span.to_string());
-        set("traceid", trace_id.to_string());
-    } else {
-        let trace_id = trace.map_or_else(random, |trace| trace.trace_id);
-        set("ot-tracer-sampled", "true".to_owned());
-        set("ot-tracer-spanid", format!("{span:x}"));
-        set("ot-tracer-traceid", format!("{trace_id:x}"));
-    }
-}
-
-/// Makes zlib bodies, one after the other.
-struct Deflate {
-    compress: Compress,
-}
-
-impl Deflate {
-    fn new(level: u32) -> Self {
-        Self {
-            compress: Compress::new(Compression::new(level), true),
-        }
-    }
-
-    /// Compresses the elements of a parcel as a JSON array, with a line feed after it as the original has it.
-    fn body(&mut self, elements: &[u8]) -> Bytes {
-        self.compress.reset();
-        let mut body = Vec::with_capacity(elements.len() / 3 + 512);
-        let elements = elements.strip_prefix(b",").unwrap_or(elements);
-        self.write(b"[", FlushCompress::None, &mut body);
-        self.write(elements, FlushCompress::None, &mut body);
-        self.write(b"]\n", FlushCompress::Finish, &mut body);
-        body.into()
-    }
-
-    fn write(&mut self, mut input: &[u8], flush: FlushCompress, body: &mut Vec<u8>) {
-        loop {
-            let before = self.compress.total_in();
-            let status = self.compress.compress_vec(input, body, flush);
-            let consumed = (self.compress.total_in() - before) as usize;
-            input = &input[consumed..];
-            let done = match flush {
-                FlushCompress::Finish => matches!(status, Ok(Status::StreamEnd)),
-                _ => input.is_empty(),
-            };
-            // An error could only come from a misuse of the stream.
-            if done || status.is_err() {
-                return;
-            }
-            if body.len() == body.capacity() {
-                body.reserve(body.capacity() / 2 + 4096);
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::Read as _;
-
-    use super::*;
-
-    #[test]
-    fn bodies_are_zlib_streams_at_every_level() {
-        let elements = ",{\"name\":\"a\"}".repeat(20_000);
-        for level in [0, 1, 6, 9] {
-            let mut deflate = Deflate::new(level);
-            for elements in [elements.as_str(), ",1"] {
-                let body = deflate.body(elements.as_bytes());
-                let mut text = String::new();
-                flate2::read::ZlibDecoder::new(&body[..])
-                    .read_to_string(&mut text)
-                    .unwrap();
-                let inner = elements.strip_prefix(',').unwrap();
-                assert_eq!(text, format!("[{inner}]\n"), "level {level}");
-            }
-        }
-    }
-
-    #[test]
-    fn redirects_are_read_relative_to_where_they_come_from() {
-        let f = |location: &'static str, expected: Option<(&str, &str)>| {
-            let answer = Answer {
-                status: StatusCode::TEMPORARY_REDIRECT,
-                headers: HeaderMap::from_iter([(LOCATION, HeaderValue::from_static(location))]),
-                body: BytesMut::new(),
-            };
-            let found = redirect(&Target::read("a:1").unwrap(), &answer);
-            let found = found
-                .as_ref()
-                .map(|(target, path)| (target.authority.as_str(), path.as_str()));
-            assert_eq!(found, expected, "{location}");
-        };
-        f("/x", Some(("a:1", "/x")));
-        f("http://b:2/y?z", Some(("b:2", "/y?z")));
-        f("http://b:2", Some(("b:2", "/")));
-        f("nowhere", None);
     }
 }
