@@ -3,6 +3,8 @@
 //! People grep these logs, so each tool keeps its original's line layout: a [`Style`] turns one event into one line. The
 //! fields of an event follow its text as ` key=value`. One event is one write, so lines of threads never mix.
 
+pub mod logrus;
+
 use std::{
     fmt::{self, Write as _},
     io::{self, Write as _},

@@ -149,17 +149,28 @@ impl<'a> Iterator for Tags<'a> {
 pub fn read_list(list: &[u8]) -> Result<Vec<WireMetric<'_>>, Corrupt> {
     // A metric takes 60 bytes or more; growing costs more than asking for too much.
     let mut metrics = Vec::with_capacity(list.len() / 64 + 1);
+    visit_list(list, |metric| metrics.push(metric))?;
+    Ok(metrics)
+}
+
+/// Shows the metrics of a `forwardrpc.MetricList` to `visit`, in order, without gathering them.
+///
+/// Of a list that is corrupt, those before the corruption were shown.
+pub fn visit_list<'a>(
+    list: &'a [u8],
+    mut visit: impl FnMut(WireMetric<'a>),
+) -> Result<(), Corrupt> {
     let mut fields = Fields { rest: list };
     loop {
         let before = fields.rest;
         let Some((number, value)) = fields.next()? else {
-            return Ok(metrics);
+            return Ok(());
         };
         match (number, value) {
             (1, Value::Bytes(message)) => {
                 let mut metric = WireMetric::read(message)?;
                 metric.framed = &before[..before.len() - fields.rest.len()];
-                metrics.push(metric);
+                visit(metric);
             }
             (1, _) => return Err(Corrupt::WireType(1)),
             _ => {}

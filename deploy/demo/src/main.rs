@@ -4,8 +4,9 @@
 //! through real sockets, and every backend's mail is compared, line by line, with what the ring says. The exit status is 0
 //! only if all of it arrived where it was expected. `--keep-running` leaves everything up until Ctrl-C.
 //!
-//! In reading order: [`scenario`] says what a tool hands back, [`statsd`] and [`polymur`] are the parts of the tools (each has one such
-//! module, and one line in [`exercise`]), [`patience`] waits with a deadline, [`scrape`] reads a metrics page.
+//! In reading order: [`scenario`] says what a tool hands back; [`statsd`], [`veneur`], [`polymur`] and [`mpp`] are the parts of the proxies
+//! of that name (each tool has one such module, and one line in [`exercise`]); [`patience`] waits with a deadline, [`scrape`] reads a
+//! metrics page.
 
 #![expect(
     clippy::print_stdout,
@@ -22,6 +23,7 @@ mod polymur;
 mod scenario;
 mod scrape;
 mod statsd;
+mod veneur;
 
 use std::process::ExitCode;
 
@@ -97,6 +99,7 @@ fn run(flags: &Flags) -> anyhow::Result<Verdict> {
 async fn exercise(report: &mut Report) -> anyhow::Result<Vec<Stand>> {
     let mut stands = Vec::new();
     stands.extend(statsd::exercise(&mut |outcome| report.add(&outcome)).await?);
+    stands.extend(veneur::exercise(&mut |outcome| report.add(&outcome)).await?);
     stands.extend(polymur::exercise(&mut |outcome| report.add(&outcome)).await?);
     stands.extend(mpp::exercise(&mut |outcome| report.add(&outcome)).await?);
     Ok(stands)

@@ -1,6 +1,9 @@
 //! What a tool's part of the demo hands back: an [`Outcome`] per scenario, and the [`Stand`]s that are still up.
 
-use std::{fmt, future::Future, pin::Pin, time::Duration};
+use std::{collections::HashMap, fmt, future::Future, pin::Pin, time::Duration};
+
+/// How often each line, or metric, has arrived, or should have.
+pub(crate) type Tally = HashMap<Vec<u8>, u64>;
 
 /// What one scenario sent, and what became of it.
 #[derive(Debug)]
@@ -54,6 +57,17 @@ impl Outcome {
 }
 
 impl Row {
+    /// A row of mail that is compared piece by piece with what should be there.
+    pub(crate) fn compare(place: impl Into<String>, expected: &Tally, mail: &Tally) -> Self {
+        Self {
+            place: place.into(),
+            expected: expected.values().sum(),
+            arrived: mail.values().sum(),
+            lost: surplus(expected, mail),
+            astray: surplus(mail, expected),
+        }
+    }
+
     /// A row of plain numbers, where too much is as wrong as too little.
     pub(crate) fn count(place: impl Into<String>, expected: u64, arrived: u64) -> Self {
         Self {
@@ -68,6 +82,14 @@ impl Row {
     fn passed(&self) -> bool {
         self.lost == 0 && self.astray == 0
     }
+}
+
+/// Counts what `tally` holds and `other` does not, or not that often.
+fn surplus(tally: &Tally, other: &Tally) -> u64 {
+    tally
+        .iter()
+        .map(|(piece, times)| times.saturating_sub(other.get(piece).copied().unwrap_or(0)))
+        .sum()
 }
 
 impl fmt::Display for Outcome {

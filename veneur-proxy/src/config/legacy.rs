@@ -11,10 +11,14 @@ use super::{
     Config, ConfigError, Destinations, Generation, GrpcServer, HttpPool, Loaded, RingNames, Secret,
     SelfMetrics, SsfAddress,
     document::{self, Dialect, Environment, Setting, count, duration, filled},
+    inbound::{self, WrittenTls},
+    outbound::{self, Defaults, ForwardProtocol},
     ring_names,
     stream::{self, RawRule},
 };
 
+/// The original has no bound: every batch that waits is a goroutine.
+const DEFAULT_OVERFLOW: usize = 16 << 20;
 /// Where the original sends its spans if nothing is set.
 const DEFAULT_SSF: &str = "127.0.0.1:8128";
 
@@ -48,10 +52,18 @@ settings! {
         grpc_address, grpc_forward_address, consul_forward_grpc_service_name, consul_refresh_interval,
         trace_address, consul_trace_service_name, trace_api_address, forward_timeout, runtime_metrics_interval,
         idle_connection_timeout, tracing_client_flush_interval, tracing_client_metrics_interval, sentry_dsn,
-        ring_names,
+        ring_names, forward_protocol, on_full, stall_timeout, batch_delay, stream_max_age, stream_idle_close,
+        forward_tls_ca_file, forward_tls_cert_file, forward_tls_key_file, forward_tls_server_name,
+        consul_blocking_wait, kubernetes_service, kubernetes_namespace, kubernetes_watch, kubernetes_service_account,
+        dial_timeout, shutdown_timeout,
+        grpc_tls_address, tls_ca_file, tls_cert_file, tls_key_file, tls_client_auth,
     }
-    Flag { debug, enable_profiling }
-    Number { max_idle_conns, max_idle_conns_per_host, tracing_client_capacity }
+    Flag { debug, enable_profiling, forward_tls_enabled, kubernetes_ready, start_without_destinations }
+    Number {
+        max_idle_conns, max_idle_conns_per_host, tracing_client_capacity, send_buffer_size, send_buffer_bytes,
+        overflow_bytes, batch_max_metrics, batch_max_bytes, compression_level,
+        max_request_bytes, max_inflated_bytes,
+    }
 }
 
 pub(super) fn load(
@@ -131,7 +143,14 @@ pub(super) fn load(
         debug: raw.debug.unwrap_or(false),
         http_address: filled(raw.http_address),
         grpc_address: filled(raw.grpc_address).filter(|_| generation != Generation::Legacy),
-        grpc_tls: None,
+        grpc_tls: inbound::tls(WrittenTls {
+            address: raw.grpc_tls_address,
+            ca_file: raw.tls_ca_file,
+            cert_file: raw.tls_cert_file,
+            key_file: raw.tls_key_file,
+            server_name: None,
+            client_auth: raw.tls_client_auth,
+        })?,
         grpc_server: GrpcServer {
             connection_timeout: stream::DEFAULT_CONNECTION_TIMEOUT,
             max_connection_idle: None,
@@ -146,8 +165,42 @@ pub(super) fn load(
         discovery_interval,
         ignore_tags: stream::ignore_tags(raw.ignore_tags)?,
         forward_timeout: optional("forward_timeout", raw.forward_timeout)?,
-        dial_timeout: stream::DEFAULT_INTERVAL,
-        send_buffer: stream::DEFAULT_SEND_BUFFER,
+        dial_timeout: optional("dial_timeout", raw.dial_timeout)?
+            .unwrap_or(stream::DEFAULT_INTERVAL),
+        send_buffer: count("send_buffer_size", raw.send_buffer_size)?
+            .unwrap_or(stream::DEFAULT_SEND_BUFFER),
+        outbound: outbound::read(
+            outbound::Written {
+                forward_protocol: raw.forward_protocol,
+                on_full: raw.on_full,
+                stall_timeout: raw.stall_timeout,
+                batch_delay: raw.batch_delay,
+                stream_max_age: raw.stream_max_age,
+                stream_idle_close: raw.stream_idle_close,
+                consul_blocking_wait: raw.consul_blocking_wait,
+                kubernetes_service: raw.kubernetes_service,
+                kubernetes_namespace: raw.kubernetes_namespace,
+                kubernetes_watch: raw.kubernetes_watch,
+                kubernetes_service_account: raw.kubernetes_service_account,
+                send_buffer_bytes: raw.send_buffer_bytes,
+                overflow_bytes: raw.overflow_bytes,
+                batch_max_metrics: raw.batch_max_metrics,
+                batch_max_bytes: raw.batch_max_bytes,
+                compression_level: raw.compression_level,
+                kubernetes_ready: raw.kubernetes_ready,
+                start_without_destinations: raw.start_without_destinations,
+                tls_enabled: raw.forward_tls_enabled,
+                tls_ca_file: raw.forward_tls_ca_file,
+                tls_cert_file: raw.forward_tls_cert_file,
+                tls_key_file: raw.forward_tls_key_file,
+                tls_server_name: raw.forward_tls_server_name,
+            },
+            &Defaults {
+                protocol: ForwardProtocol::Unary,
+                overflow_bytes: DEFAULT_OVERFLOW,
+                stall_timeout: Duration::from_secs(2),
+            },
+        )?,
         http_pool: HttpPool {
             idle_timeout: optional("idle_connection_timeout", raw.idle_connection_timeout)?,
             max_idle: count("max_idle_conns", raw.max_idle_conns)?,
@@ -160,10 +213,13 @@ pub(super) fn load(
             raw.runtime_metrics_interval,
         )?
         .unwrap_or(stream::DEFAULT_INTERVAL),
+        inbound: inbound::read(true, raw.max_request_bytes, raw.max_inflated_bytes)?,
         serve_config: false,
+        pages: None,
         // Always, whatever enable_profiling says.
         serve_profiles: true,
-        shutdown_timeout: stream::DEFAULT_INTERVAL,
+        shutdown_timeout: optional("shutdown_timeout", raw.shutdown_timeout)?
+            .unwrap_or(stream::DEFAULT_INTERVAL),
         sentry_dsn: filled(raw.sentry_dsn).map(Secret),
     };
     Ok(Loaded {

@@ -5,14 +5,22 @@
 //! here, in `Generation::decide`, and nowhere else.
 
 mod document;
+pub mod inbound;
 mod legacy;
+pub mod outbound;
+mod pages;
 mod stream;
 
 use std::{fmt, time::Duration};
 
 use thiserror::Error;
 
-use self::document::Environment;
+pub use self::pages::Pages;
+use self::{
+    document::Environment,
+    inbound::{ClientAuth, Inbound},
+    outbound::Outbound,
+};
 use crate::route::{IgnoreTags, TagRuleError};
 
 /// Which of the originals is stood in for.
@@ -127,6 +135,8 @@ pub struct Tls {
     pub key_file: String,
     /// The name of this server.
     pub server_name: Option<String>,
+    /// What is wanted of clients.
+    pub client_auth: ClientAuth,
 }
 
 /// Limits of the gRPC server; `None` is no limit.
@@ -238,12 +248,18 @@ pub struct Config {
     pub send_buffer: usize,
     /// Outgoing HTTP connections.
     pub http_pool: HttpPool,
+    /// How metrics are forwarded: keys of ours.
+    pub outbound: Outbound,
+    /// How metrics are received: keys of ours.
+    pub inbound: Inbound,
     /// How it reports on itself.
     pub self_metrics: SelfMetrics,
     /// How often it reports on its memory.
     pub runtime_metrics_interval: Duration,
     /// Whether `/config/json` and `/config/yaml` are served.
     pub serve_config: bool,
+    /// The pages that show the configuration; a stream file has them.
+    pub pages: Option<Pages>,
     /// Whether `/debug/pprof` is served.
     pub serve_profiles: bool,
     /// How long the end may take.
@@ -348,15 +364,9 @@ pub fn load(
     unknown: UnknownKeys,
 ) -> Result<Loaded, ConfigError> {
     let environment = Environment { variable, asked };
-    // A template's actions, if any, have to be gone before YAML sees them; only the stream proxy has templates.
-    let (generation, reason) = if let Some(generation) = asked {
-        (generation, "it was asked for".to_owned())
-    } else {
-        let text = stream::expand(file).unwrap_or(file.into());
-        let mut keys = document::keys(&text)?;
-        keys.extend(environment.keys::<stream::Raw>());
-        keys.extend(environment.keys::<legacy::Raw>());
-        Generation::decide(&keys)?
+    let (generation, reason) = match asked {
+        Some(generation) => (generation, "it was asked for".to_owned()),
+        None => decide(file, &environment)?,
     };
     let loaded = match generation {
         Generation::Stream => stream::load(file, &environment, reason)?,
@@ -370,6 +380,26 @@ pub fn load(
         }
         _ => Ok(loaded),
     }
+}
+
+/// Returns whose configuration this seems to be, whether or not it is valid; `None` if that cannot be said.
+pub fn generation_of(file: &str, variable: &dyn Fn(&str) -> Option<String>) -> Option<Generation> {
+    let environment = Environment {
+        variable,
+        asked: None,
+    };
+    decide(file, &environment)
+        .ok()
+        .map(|(generation, _)| generation)
+}
+
+fn decide(file: &str, environment: &Environment<'_>) -> Result<(Generation, String), ConfigError> {
+    // A template's actions, if any, have to be gone before YAML sees them; only the stream proxy has templates.
+    let text = stream::expand(file).unwrap_or(file.into());
+    let mut keys = document::keys(&text)?;
+    keys.extend(environment.keys::<stream::Raw>());
+    keys.extend(environment.keys::<legacy::Raw>());
+    Generation::decide(&keys)
 }
 
 /// Reads `ring_names`.

@@ -9,7 +9,9 @@ use super::{
     Config, ConfigError, Destinations, Generation, GrpcServer, HttpPool, Loaded, RingNames, Secret,
     SelfMetrics, Tls,
     document::{self, Dialect, Environment, Setting, count, duration, filled},
-    ring_names,
+    inbound::{self, WrittenTls},
+    outbound::{self, Defaults, ForwardProtocol},
+    pages, ring_names,
 };
 use crate::route::{IgnoreTags, TagRule};
 
@@ -22,7 +24,7 @@ pub(super) const DEFAULT_PING_TIMEOUT: Duration = Duration::from_secs(20);
 pub(super) const DEFAULT_SEND_BUFFER: usize = 16_384;
 
 /// The file, word for word.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Raw {
     debug: Option<bool>,
@@ -32,20 +34,50 @@ pub(super) struct Raw {
     forward_service: Option<String>,
     grpc_address: Option<String>,
     grpc_server: RawGrpcServer,
-    grpc_tls_address: Option<String>,
+    pub(super) grpc_tls_address: Option<String>,
     http: RawHttp,
     http_address: Option<String>,
-    ignore_tags: Option<Vec<RawRule>>,
+    pub(super) ignore_tags: Option<Vec<RawRule>>,
     ring_names: Option<String>,
     runtime_metrics_interval: Option<String>,
     send_buffer_size: Option<i64>,
     sentry_dsn: Option<String>,
     shutdown_timeout: Option<String>,
-    statsd: RawStatsd,
-    tls: Option<RawTls>,
+    pub(super) statsd: RawStatsd,
+    pub(super) tls: Option<RawTls>,
+    forward_timeout: Option<String>,
+    forward_tls: RawForwardTls,
+    forward_protocol: Option<String>,
+    on_full: Option<String>,
+    stall_timeout: Option<String>,
+    batch_delay: Option<String>,
+    stream_max_age: Option<String>,
+    stream_idle_close: Option<String>,
+    consul_blocking_wait: Option<String>,
+    kubernetes_service: Option<String>,
+    kubernetes_namespace: Option<String>,
+    kubernetes_watch: Option<String>,
+    kubernetes_service_account: Option<String>,
+    send_buffer_bytes: Option<i64>,
+    overflow_bytes: Option<i64>,
+    batch_max_metrics: Option<i64>,
+    batch_max_bytes: Option<i64>,
+    compression_level: Option<i64>,
+    kubernetes_ready: Option<bool>,
+    start_without_destinations: Option<bool>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct RawForwardTls {
+    enabled: Option<bool>,
+    ca_file: Option<String>,
+    cert_file: Option<String>,
+    key_file: Option<String>,
+    server_name: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 struct RawGrpcServer {
     connection_timeout: Option<String>,
@@ -56,40 +88,43 @@ struct RawGrpcServer {
     keepalive_timeout: Option<String>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 struct RawHttp {
     enable_config: Option<bool>,
     enable_profiling: Option<bool>,
+    enable_import: Option<bool>,
+    max_request_bytes: Option<i64>,
+    max_inflated_bytes: Option<i64>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-struct RawStatsd {
+pub(super) struct RawStatsd {
     address: Option<String>,
     aggregation_interval: Option<String>,
-    channel_buffer_size: Option<i64>,
-    messages_per_payload: Option<i64>,
+    pub(super) channel_buffer_size: Option<i64>,
+    pub(super) messages_per_payload: Option<i64>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-struct RawTls {
-    ca_file: Option<String>,
-    cert_file: Option<String>,
-    key_file: Option<String>,
-    server_name: Option<String>,
+pub(super) struct RawTls {
+    pub(super) ca_file: Option<String>,
+    pub(super) cert_file: Option<String>,
+    pub(super) key_file: Option<String>,
+    pub(super) server_name: Option<String>,
+    client_auth: Option<String>,
 }
 
 /// One of `ignore_tags`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct RawRule {
-    kind: String,
-    value: String,
+    pub(super) kind: String,
+    pub(super) value: String,
     /// Known, and without effect, as in the original.
-    #[serde(rename = "unset")]
-    _unset: Option<bool>,
+    pub(super) unset: Option<bool>,
 }
 
 impl Dialect for Raw {
@@ -135,6 +170,15 @@ impl Dialect for Raw {
                 "http.enable_profiling",
                 Flag(&mut self.http.enable_profiling),
             ),
+            ("http.enable_import", Flag(&mut self.http.enable_import)),
+            (
+                "http.max_request_bytes",
+                Number(&mut self.http.max_request_bytes),
+            ),
+            (
+                "http.max_inflated_bytes",
+                Number(&mut self.http.max_inflated_bytes),
+            ),
             ("http_address", Text(&mut self.http_address)),
             ("ring_names", Text(&mut self.ring_names)),
             (
@@ -161,6 +205,43 @@ impl Dialect for Raw {
             ("tls.cert_file", Text(&mut tls.cert_file)),
             ("tls.key_file", Text(&mut tls.key_file)),
             ("tls.server_name", Text(&mut tls.server_name)),
+            ("tls.client_auth", Text(&mut tls.client_auth)),
+            ("forward_timeout", Text(&mut self.forward_timeout)),
+            ("forward_protocol", Text(&mut self.forward_protocol)),
+            ("on_full", Text(&mut self.on_full)),
+            ("stall_timeout", Text(&mut self.stall_timeout)),
+            ("batch_delay", Text(&mut self.batch_delay)),
+            ("stream_max_age", Text(&mut self.stream_max_age)),
+            ("stream_idle_close", Text(&mut self.stream_idle_close)),
+            ("consul_blocking_wait", Text(&mut self.consul_blocking_wait)),
+            ("kubernetes_service", Text(&mut self.kubernetes_service)),
+            ("kubernetes_namespace", Text(&mut self.kubernetes_namespace)),
+            ("kubernetes_watch", Text(&mut self.kubernetes_watch)),
+            (
+                "kubernetes_service_account",
+                Text(&mut self.kubernetes_service_account),
+            ),
+            ("send_buffer_bytes", Number(&mut self.send_buffer_bytes)),
+            ("overflow_bytes", Number(&mut self.overflow_bytes)),
+            ("batch_max_metrics", Number(&mut self.batch_max_metrics)),
+            ("batch_max_bytes", Number(&mut self.batch_max_bytes)),
+            ("compression_level", Number(&mut self.compression_level)),
+            ("kubernetes_ready", Flag(&mut self.kubernetes_ready)),
+            (
+                "start_without_destinations",
+                Flag(&mut self.start_without_destinations),
+            ),
+            ("forward_tls.enabled", Flag(&mut self.forward_tls.enabled)),
+            ("forward_tls.ca_file", Text(&mut self.forward_tls.ca_file)),
+            (
+                "forward_tls.cert_file",
+                Text(&mut self.forward_tls.cert_file),
+            ),
+            ("forward_tls.key_file", Text(&mut self.forward_tls.key_file)),
+            (
+                "forward_tls.server_name",
+                Text(&mut self.forward_tls.server_name),
+            ),
         ]
     }
 }
@@ -176,6 +257,7 @@ pub(super) fn load(
     let (raw, unknown_keys) = document::read::<Raw>(&expand(file)?)?;
     let mut raw = raw.unwrap_or_default();
     let warnings = environment.overlay(&mut raw)?;
+    let written = raw.clone();
     let or_default = |key, text: Option<String>, default| {
         Ok::<_, ConfigError>(duration(key, text.as_deref())?.unwrap_or(default))
     };
@@ -194,7 +276,7 @@ pub(super) fn load(
         raw.statsd.messages_per_payload,
     )?;
     count("statsd.channel_buffer_size", raw.statsd.channel_buffer_size)?;
-    let config = Config {
+    let mut config = Config {
         generation: Generation::Stream,
         reason,
         debug: raw.debug.unwrap_or(false),
@@ -244,7 +326,7 @@ pub(super) fn load(
             DEFAULT_INTERVAL,
         )?,
         ignore_tags: ignore_tags(raw.ignore_tags)?,
-        forward_timeout: None,
+        forward_timeout: limit("forward_timeout", raw.forward_timeout)?,
         dial_timeout: or_default("dial_timeout", raw.dial_timeout, DEFAULT_INTERVAL)?,
         send_buffer: count("send_buffer_size", raw.send_buffer_size)?
             .unwrap_or(DEFAULT_SEND_BUFFER),
@@ -253,6 +335,38 @@ pub(super) fn load(
             max_idle: None,
             max_idle_per_host: 100,
         },
+        outbound: outbound::read(
+            outbound::Written {
+                forward_protocol: raw.forward_protocol,
+                on_full: raw.on_full,
+                stall_timeout: raw.stall_timeout,
+                batch_delay: raw.batch_delay,
+                stream_max_age: raw.stream_max_age,
+                stream_idle_close: raw.stream_idle_close,
+                consul_blocking_wait: raw.consul_blocking_wait,
+                kubernetes_service: raw.kubernetes_service,
+                kubernetes_namespace: raw.kubernetes_namespace,
+                kubernetes_watch: raw.kubernetes_watch,
+                kubernetes_service_account: raw.kubernetes_service_account,
+                send_buffer_bytes: raw.send_buffer_bytes,
+                overflow_bytes: raw.overflow_bytes,
+                batch_max_metrics: raw.batch_max_metrics,
+                batch_max_bytes: raw.batch_max_bytes,
+                compression_level: raw.compression_level,
+                kubernetes_ready: raw.kubernetes_ready,
+                start_without_destinations: raw.start_without_destinations,
+                tls_enabled: raw.forward_tls.enabled,
+                tls_ca_file: raw.forward_tls.ca_file,
+                tls_cert_file: raw.forward_tls.cert_file,
+                tls_key_file: raw.forward_tls.key_file,
+                tls_server_name: raw.forward_tls.server_name,
+            },
+            &Defaults {
+                protocol: ForwardProtocol::Stream,
+                overflow_bytes: 0,
+                stall_timeout: DEFAULT_INTERVAL,
+            },
+        )?,
         self_metrics: filled(raw.statsd.address).or_else(agent).map_or(
             SelfMetrics::Off,
             |address| SelfMetrics::DogStatsd {
@@ -266,11 +380,18 @@ pub(super) fn load(
             raw.runtime_metrics_interval,
             DEFAULT_INTERVAL,
         )?,
+        inbound: inbound::read(
+            raw.http.enable_import.unwrap_or(false),
+            raw.http.max_request_bytes,
+            raw.http.max_inflated_bytes,
+        )?,
         serve_config: raw.http.enable_config.unwrap_or(false),
+        pages: None,
         serve_profiles: raw.http.enable_profiling.unwrap_or(false),
         shutdown_timeout: or_default("shutdown_timeout", raw.shutdown_timeout, DEFAULT_INTERVAL)?,
         sentry_dsn: filled(raw.sentry_dsn).map(Secret),
     };
+    config.pages = Some(pages::pages(&written, &config));
     Ok(Loaded {
         config,
         unknown_keys,
@@ -278,21 +399,15 @@ pub(super) fn load(
     })
 }
 
-/// TLS is served if it has an address; files without an address are allowed, an address without files is not.
 fn tls(address: Option<String>, raw: RawTls) -> Result<Option<Tls>, ConfigError> {
-    let Some(address) = filled(address) else {
-        return Ok(None);
-    };
-    let file = |key, file| {
-        filled(file).ok_or_else(|| ConfigError::value(key, "must be set with grpc_tls_address"))
-    };
-    Ok(Some(Tls {
+    inbound::tls(WrittenTls {
         address,
-        ca_file: file("tls.ca_file", raw.ca_file)?,
-        cert_file: file("tls.cert_file", raw.cert_file)?,
-        key_file: file("tls.key_file", raw.key_file)?,
-        server_name: filled(raw.server_name),
-    }))
+        ca_file: raw.ca_file,
+        cert_file: raw.cert_file,
+        key_file: raw.key_file,
+        server_name: raw.server_name,
+        client_auth: raw.client_auth,
+    })
 }
 
 /// Reads `ignore_tags`.

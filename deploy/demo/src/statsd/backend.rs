@@ -1,14 +1,11 @@
 //! A StatsD server as the demo needs it: it keeps its mail and says that it is well.
 
-use std::{collections::HashMap, net::Ipv4Addr};
+use std::net::Ipv4Addr;
 
 use serde_json::{Value, json};
 use shared::testing::wire::{self, TcpPeer, UdpPeer};
 
-use crate::scenario::Row;
-
-/// How often each line has arrived, or should have.
-pub(super) type Tally = HashMap<Vec<u8>, u64>;
+use crate::scenario::{Row, Tally};
 
 /// What statsd answers to `health` on its management port.
 const HEALTHY: &[u8] = b"health: up\n";
@@ -135,22 +132,8 @@ impl Backend {
         } else {
             &self.tally
         };
-        Row {
-            place: format!("{} {}", self.label, self.how()),
-            expected: expected.values().sum(),
-            arrived: mail.values().sum(),
-            lost: surplus(expected, mail),
-            astray: surplus(mail, expected),
-        }
+        Row::compare(format!("{} {}", self.label, self.how()), expected, mail)
     }
-}
-
-/// Counts the lines of `tally` that `other` does not hold, or not that often.
-fn surplus(tally: &Tally, other: &Tally) -> u64 {
-    tally
-        .iter()
-        .map(|(line, times)| times.saturating_sub(other.get(line).copied().unwrap_or(0)))
-        .sum()
 }
 
 fn tally_of_streams(streams: &[Vec<u8>]) -> Tally {

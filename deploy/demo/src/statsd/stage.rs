@@ -15,12 +15,12 @@ use statsd_proxy::{
 };
 
 use super::{
-    backend::{Backend, Tally},
+    backend::Backend,
     traffic::{self, Line},
 };
 use crate::{
     patience::{self, PATIENCE},
-    scenario::{Outcome, Row, Stand},
+    scenario::{Outcome, Row, Stand, Tally},
     scrape::Page,
 };
 

@@ -9,8 +9,7 @@ use std::{
 
 use statsd_proxy::placement::Placement;
 
-use super::backend::Tally;
-use crate::patience;
+use crate::{patience, scenario::Tally};
 
 /// How many names there are.
 pub(super) const NAMES: usize = 2_000;
