@@ -146,10 +146,10 @@ async fn kubernetes_watch_follows_pods_as_they_come_and_go() {
     failed["status"]["phase"] = json!("Failed");
     events.send(event("MODIFIED", failed)).await.unwrap();
     ring(&["10.0.0.2:80"]).await;
-    // The last one stays: an empty answer is a failure.
-    events.send(event("DELETED", second)).await.unwrap();
     let third = pod("c", at("10.0.0.3:80"), None);
     events.send(event("ADDED", third)).await.unwrap();
+    ring(&["10.0.0.2:80", "10.0.0.3:80"]).await;
+    events.send(event("DELETED", second)).await.unwrap();
     ring(&["10.0.0.3:80"]).await;
     let watch = api
         .lines()
