@@ -142,16 +142,17 @@ async fn call(requests: &mut SendRequest<Bytes>, path: &str, mut body: Bytes) ->
         .body(())
         .unwrap();
     let (response, mut stream) = requests.send_request(request, false).ok()?;
+    // A call that is answered early stops reading; what became of it, the answer says.
     while !body.is_empty() {
         stream.reserve_capacity(body.len());
-        let room = poll_fn(|context| stream.poll_capacity(context))
-            .await?
-            .ok()?;
-        stream
-            .send_data(body.split_to(room.min(body.len())), false)
-            .ok()?;
+        let Some(Ok(room)) = poll_fn(|context| stream.poll_capacity(context)).await else {
+            break;
+        };
+        let piece = body.split_to(room.min(body.len()));
+        if stream.send_data(piece, body.is_empty()).is_err() {
+            break;
+        }
     }
-    stream.send_data(Bytes::new(), true).ok()?;
     let mut response = response.await.ok()?;
     let body = response.body_mut();
     while let Some(data) = body.data().await {
