@@ -35,6 +35,9 @@ use veneur_proxy::{
 use outbound::{Outbound, try_start, until};
 use peers::{Manner, Peer, Speaks, consul, tell_consul};
 
+/// How many lists are sent across a restart.
+const LISTS: usize = 60;
+
 /// A list of counters with names of their own.
 fn list(from: usize, count: usize) -> Vec<u8> {
     let metrics = (from..from + count).map(|i| Metric {
@@ -190,7 +193,6 @@ async fn restarts_in_the_middle_of_the_load_lose_only_what_is_counted() {
         .await;
         until("all in the ring", || running.destinations.connected() == 3).await;
         let mut later = Vec::new();
-        const LISTS: usize = 60;
         for i in 0..LISTS {
             if i == 20 || i == 40 {
                 let place = i / 20;
@@ -351,7 +353,7 @@ async fn discovery_adds_and_removes_and_those_who_leave_are_drained() {
         assert_eq!(sums.delivered(), 4000, "{sums:#?}");
         let after: usize = peers.iter().map(Peer::metrics).sum();
         assert_eq!(after - before, 4000);
-        assert!(peers[2].messages(protocol).len() > 0);
+        assert!(!peers[2].messages(protocol).is_empty());
     }
 }
 

@@ -82,7 +82,16 @@ fn aliases_that_multiply_are_refused_or_stay_small() {
     for level in 1..12 {
         let before = level - 1;
         let many = vec![format!("*a{before}"); 9].join(", ");
-        text.push_str(&format!("a{level}: &a{level} [{many}]\n"));
+        text += &[
+            "a",
+            &level.to_string(),
+            ": &a",
+            &level.to_string(),
+            " [",
+            &many,
+            "]\n",
+        ]
+        .concat();
     }
     text.push_str("forward_addresses: *a11\n");
     let started = std::time::Instant::now();

@@ -131,7 +131,8 @@ async fn kubernetes_watch_follows_pods_as_they_come_and_go() {
         .outbound("consul_forward_service_name", "kubernetes_watch: 60s\n")
         .await;
     let ring = async |expected: &[&str]| {
-        let expected = BTreeSet::from_iter(expected.iter().map(|name| format!("http://{name}")));
+        let expected = expected.iter().map(|name| format!("http://{name}"));
+        let expected: BTreeSet<String> = expected.collect();
         until(&format!("{expected:?}"), || {
             BTreeSet::from_iter(running.destinations.members(Inbound::Http)) == expected
         })

@@ -80,7 +80,7 @@ fn number(line: &str, key: &str) -> usize {
 
 async fn disturb(
     what: Disturbance,
-    peers: &mut Vec<Peer>,
+    peers: &mut [Peer],
     accepted: &AtomicUsize,
     proxy: &Proxy,
 ) -> Vec<Peer> {

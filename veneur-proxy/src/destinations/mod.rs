@@ -227,7 +227,8 @@ impl Destinations {
         names.collect()
     }
 
-    /// Returns how many destinations are connected; for HTTP, how many are in the ring.
+    /// Returns how many destinations are connected; where they are dialled only when there is something to send (HTTP, and
+    /// gRPC in dual), how many are in the ring.
     pub fn connected(&self) -> usize {
         self.sets().map(Set::connected).sum()
     }

@@ -14,7 +14,7 @@ use super::{
     sources::Found,
 };
 use crate::{
-    config::{Config, RingNames, outbound::OnFull},
+    config::{Config, Generation, RingNames, outbound::OnFull},
     forward::{
         Batch, Protocol,
         queue::{Limits, Overflow},
@@ -129,12 +129,14 @@ impl Set {
         self.shared.place_anew(closed).await;
     }
 
+    /// Counts the members that metrics can be sent to, as far as is known: those that dial only when they have something to
+    /// send all count. Otherwise a proxy that gets nothing because it is not ready would never become ready.
     pub(super) fn connected(&self) -> usize {
-        let members = self.shared.current.load();
-        let connected = members
-            .members
-            .iter()
-            .filter(|member| member.is_connected() || member.framing() == Protocol::Http);
+        let dials_when_asked = self.shared.context.settings.generation != Generation::Stream;
+        let current = self.shared.current.load();
+        let connected = current.members.iter().filter(|member| {
+            dials_when_asked || member.framing() == Protocol::Http || member.is_connected()
+        });
         connected.count()
     }
 

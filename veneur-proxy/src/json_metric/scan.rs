@@ -246,9 +246,7 @@ fn is_base64(text: &[u8]) -> bool {
 
 /// Whether it is one of the 64.
 fn is_digit(byte: u8) -> bool {
-    let letter = (byte | 0x20).wrapping_sub(b'a') < 26;
-    let number = byte.wrapping_sub(b'0') < 10;
-    letter | number | (byte == b'+') | (byte == b'/')
+    byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/')
 }
 
 /// Whether so many digits and signs of padding can stand for bytes.

@@ -100,18 +100,15 @@ impl Sender {
                 (answer.status == 202).then_some(())
             }
             Self::Grpc { requests, way, .. } => {
-                let (path, body) = match way {
-                    Inbound::Stream => {
-                        let messages = batch.map(|number| framed(&metric(number).encode_to_vec()));
-                        (SEND_METRICS_V2, messages.collect::<Vec<_>>().concat())
-                    }
-                    _ => {
-                        let metrics = batch.map(metric).collect();
-                        (
-                            SEND_METRICS,
-                            framed(&MetricList { metrics }.encode_to_vec()),
-                        )
-                    }
+                let (path, body) = if *way == Inbound::Stream {
+                    let messages = batch.map(|number| framed(&metric(number).encode_to_vec()));
+                    (SEND_METRICS_V2, messages.collect::<Vec<_>>().concat())
+                } else {
+                    let metrics = batch.map(metric).collect();
+                    (
+                        SEND_METRICS,
+                        framed(&MetricList { metrics }.encode_to_vec()),
+                    )
                 };
                 call(requests, path, body.into()).await
             }
@@ -142,16 +139,17 @@ async fn call(requests: &mut SendRequest<Bytes>, path: &str, mut body: Bytes) ->
         .body(())
         .unwrap();
     let (response, mut stream) = requests.send_request(request, false).ok()?;
+    // A call that is answered early stops reading; what became of it, the answer says.
     while !body.is_empty() {
         stream.reserve_capacity(body.len());
-        let room = poll_fn(|context| stream.poll_capacity(context))
-            .await?
-            .ok()?;
-        stream
-            .send_data(body.split_to(room.min(body.len())), false)
-            .ok()?;
+        let Some(Ok(room)) = poll_fn(|context| stream.poll_capacity(context)).await else {
+            break;
+        };
+        let piece = body.split_to(room.min(body.len()));
+        if stream.send_data(piece, body.is_empty()).is_err() {
+            break;
+        }
     }
-    stream.send_data(Bytes::new(), true).ok()?;
     let mut response = response.await.ok()?;
     let body = response.body_mut();
     while let Some(data) = body.data().await {
@@ -195,13 +193,15 @@ pub(crate) fn arrivals<'p>(peers: impl IntoIterator<Item = &'p Peer>) -> BTreeMa
     for peer in peers {
         for posted in peer.posted() {
             let elements: Vec<Named> = serde_json::from_str(&posted.text()).unwrap();
-            elements.into_iter().for_each(|one| saw(one.name.into()));
+            for one in elements {
+                saw(one.name.into());
+            }
         }
         for list in peer.messages(SEND_METRICS) {
             let metrics = veneur_proxy::wire::read_list(&list).unwrap();
-            metrics
-                .iter()
-                .for_each(|metric| saw(metric.name().to_vec()));
+            for metric in metrics {
+                saw(metric.name().to_vec());
+            }
         }
         for message in peer.messages(SEND_METRICS_V2) {
             let metric = veneur_proxy::wire::WireMetric::read(&message).unwrap();
