@@ -5,7 +5,10 @@ use std::{
     net::{Shutdown, SocketAddr, TcpListener},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{
+            AtomicBool, AtomicU64,
+            Ordering::{Acquire, Relaxed, Release},
+        },
     },
     thread,
     time::{Duration, Instant},
@@ -162,8 +165,8 @@ struct Inner {
     tls: Mutex<Option<Tls>>,
     script: Script,
     requests: Mutex<Vec<Request>>,
-    /// Lines of batches that were taken, if bodies are not kept.
-    counted: Option<AtomicU64>,
+    /// Lines of batches that were taken, counted as they are: who asks holds no request up.
+    taken_lines: AtomicU64,
     heads: AtomicU64,
     stop: AtomicBool,
     connections: Mutex<Vec<thread::JoinHandle<()>>>,
@@ -209,7 +212,7 @@ impl Gateway {
             tls: Mutex::new(tls),
             script: Box::new(script),
             requests: Mutex::default(),
-            counted: None,
+            taken_lines: AtomicU64::new(0),
             heads: AtomicU64::new(0),
             stop: AtomicBool::new(false),
             connections: Mutex::default(),
@@ -263,7 +266,7 @@ impl Gateway {
 
     /// How many lines have been taken.
     pub(crate) fn taken_lines(&self) -> u64 {
-        memchr::memchr_iter(b'\n', &self.taken()).count() as u64
+        self.inner.taken_lines.load(Acquire)
     }
 }
 
@@ -359,13 +362,18 @@ fn serve(mut stream: impl Read + Write, connection: usize, inner: &Inner) -> End
             action = real(&head, &body, key);
         }
         let taken = matches!(&action, Action::Answer(bytes) if bytes.starts_with(b"HTTP/1.1 200 "));
-        inner.requests.lock().unwrap().push(Request {
+        let request = Request {
             head,
             body,
             connection,
             taken,
             at: Instant::now(),
-        });
+        };
+        let batch = request.taken && request.path().ends_with("/ingest");
+        let text = batch.then(|| request.text()).flatten().unwrap_or_default();
+        inner.requests.lock().unwrap().push(request);
+        let lines = memchr::memchr_iter(b'\n', &text).count();
+        inner.taken_lines.fetch_add(lines as u64, Release);
         match action {
             Action::Answer(bytes) => {
                 if stream
