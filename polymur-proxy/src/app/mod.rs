@@ -19,6 +19,7 @@ use tracing::warn;
 pub use self::running::{Running, Summary};
 use self::{bind::bind, delivery::Delivery, gateways::make_gateways};
 use crate::{
+    budget::Budget,
     config::{Config, Destination, FirstPing},
     console,
     counters::Counters,
@@ -33,6 +34,9 @@ use crate::{
     secrets::SecretsError,
     spool::SpoolError,
 };
+
+/// Lines that are not in the queue yet may take one part in so many of what the queue may, besides.
+const OUTSIDE_THE_QUEUE: usize = 4;
 
 /// Why a proxy does not start. Each text is the original's, if it has one.
 #[derive(Debug, Error)]
@@ -127,6 +131,7 @@ impl App {
             )?),
             None => None,
         };
+        let budget = Budget::new(config.queue_bytes / OUTSIDE_THE_QUEUE);
         // They end with the last input that could give them work.
         let pressing = Tasks::new();
         let outlet = match &delivery {
@@ -139,7 +144,11 @@ impl App {
             }),
             None => Outlet::Console(console::start(&outputs)?),
         };
-        let intake = Arc::new(Intake::new(outlet, Arc::clone(&counters)));
+        let intake = Arc::new(Intake::new(
+            outlet,
+            Arc::clone(&counters),
+            Arc::clone(&budget),
+        ));
         let context = Context {
             intake: Arc::clone(&intake),
             tasks: inputs.clone(),
@@ -159,6 +168,7 @@ impl App {
             gateways: delivery
                 .as_ref()
                 .map(|delivery| Arc::clone(&delivery.gateways)),
+            budget,
             reloads: Arc::clone(&reloads),
             ending: ending.clone(),
         };
