@@ -43,6 +43,11 @@ impl Open {
         &self.data
     }
 
+    /// Returns the bytes of memory that it takes.
+    pub fn memory(&self) -> usize {
+        self.data.capacity()
+    }
+
     /// Returns how many lines there are.
     pub fn lines(&self) -> usize {
         self.lines

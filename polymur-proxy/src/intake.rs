@@ -8,6 +8,7 @@ use tracing::{info, warn};
 
 use crate::{
     batch::{Batch, Open},
+    budget::Budget,
     config::OnFull,
     counters::{Counters, DropReason},
     gateway::Gateways,
@@ -21,6 +22,7 @@ use crate::{
 pub(crate) struct Intake {
     pub(crate) outlet: Outlet,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) budget: Arc<Budget>,
     oversize: Throttle,
     full: Throttle,
 }
@@ -45,17 +47,31 @@ pub(crate) struct Waiting {
 }
 
 impl Intake {
-    pub(crate) fn new(outlet: Outlet, counters: Arc<Counters>) -> Self {
+    pub(crate) fn new(outlet: Outlet, counters: Arc<Counters>, budget: Arc<Budget>) -> Self {
         Self {
             outlet,
             counters,
+            budget,
             oversize: Throttle::new(Duration::from_secs(60)),
             full: Throttle::new(Duration::from_secs(1)),
         }
     }
 
+    /// Takes batches, and waits while there is no room for them. An empty one is nothing.
+    pub(crate) async fn submit_all(&self, batches: Vec<Open>) {
+        let bytes = batches.iter().map(Open::memory).sum();
+        let _leaving = self.budget.leave(bytes);
+        for open in batches {
+            self.close(open).await;
+        }
+    }
+
     /// Takes a batch, and waits while there is no room for it. An empty one is nothing.
     pub(crate) async fn submit(&self, open: Open) {
+        self.submit_all(vec![open]).await;
+    }
+
+    async fn close(&self, open: Open) {
         if open.is_empty() {
             return;
         }
@@ -68,7 +84,7 @@ impl Intake {
             }
             Outlet::Gateway(waiting) => {
                 let batch = waiting.press.close(open).await;
-                waiting.accept(batch, &self.counters).await;
+                waiting.accept(batch, self).await;
             }
         }
     }
@@ -81,7 +97,7 @@ impl Intake {
         }
     }
 
-    /// Logs, when lines come in and no batch would be taken at once, that it is so. The original does for every line.
+    /// Logs, when lines come in or a batch has to wait, and no batch would be taken at once, that it is so. The original does for every line.
     pub(crate) fn tell_if_full(&self) {
         if let Outlet::Gateway(waiting) = &self.outlet
             && waiting.queue.is_full()
@@ -107,7 +123,7 @@ impl Intake {
 }
 
 impl Waiting {
-    async fn accept(&self, batch: Batch, counters: &Counters) {
+    async fn accept(&self, batch: Batch, intake: &Intake) {
         let batch = match &self.spool {
             None => match self.queue.try_push(batch) {
                 Ok(()) => return,
@@ -134,11 +150,14 @@ impl Waiting {
                 }
             }
         };
+        intake.tell_if_full();
         match self.on_full {
             OnFull::Block => self.queue.push(batch).await,
             OnFull::DropOldest => {
                 for dropped in self.queue.push_out(batch) {
-                    counters.drop_lines(DropReason::QueueFull, u64::from(dropped.lines));
+                    intake
+                        .counters
+                        .drop_lines(DropReason::QueueFull, u64::from(dropped.lines));
                     if let (Some(spool), Some(ticket)) = (&self.spool, dropped.ticket) {
                         spool.done(ticket).await;
                     }

@@ -7,6 +7,7 @@
 //! * `batch` and `gzip`: lines gathered and compressed
 //! * `input`: the sockets that lines come in by
 //! * `intake`: the one way in, to the console or to where batches wait
+//! * `budget`: the memory of all lines on their way there
 //! * `queue` and `spool`: where batches wait, in memory and on disk
 //! * `gateway`: requests, answers, retries
 //! * `report`, `runstats`, `page`: what operators see, read from `counters` and `memory`
@@ -14,6 +15,7 @@
 
 pub mod app;
 pub mod batch;
+mod budget;
 pub mod config;
 mod console;
 pub mod counters;

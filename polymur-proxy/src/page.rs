@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     batch::Moment,
+    budget::Budget,
     counters::{Counters, DropReason, RetryReason},
     gateway::Gateways,
     queue::Queue,
@@ -31,6 +32,7 @@ pub(crate) struct Sources {
     pub(crate) queue: Option<Arc<Queue>>,
     pub(crate) spool: Option<Arc<Spool>>,
     pub(crate) gateways: Option<Arc<Gateways>>,
+    pub(crate) budget: Arc<Budget>,
     pub(crate) reloads: Arc<Reloads>,
     /// Cancelled when the process is asked to end.
     pub(crate) ending: CancellationToken,
@@ -184,6 +186,7 @@ impl Sources {
 
     fn waiting(&self) -> Vec<MetricFamily> {
         let (batches, bytes) = self.queue.as_ref().map_or((0, 0), |queue| queue.depth());
+        let (open, leaving) = self.budget.used();
         let spool = self.spool.as_ref();
         let contents = spool.map_or(Contents::default(), |spool| spool.contents());
         let oldest = [
@@ -199,6 +202,16 @@ impl Sources {
                 batches as f64,
             ),
             gauge("queue_bytes", "Bytes of them.", bytes as f64),
+            gauge(
+                "open_batch_bytes",
+                "Memory of batches that lines are still added to.",
+                open as f64,
+            ),
+            gauge(
+                "leaving_batch_bytes",
+                "Memory of batches on their way to the queue or the spool.",
+                leaving as f64,
+            ),
             gauge(
                 "spool_batches",
                 "Batches on disk that no worker has taken.",

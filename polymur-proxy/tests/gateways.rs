@@ -1,4 +1,4 @@
-//! What is done beyond the original on the way to gateways: failover, client certificates, reload, proxies, time limits.
+//! What is done beyond the original on the way to gateways: failover, client certificates, reload, time limits.
 
 #![allow(
     clippy::unwrap_used,
@@ -10,10 +10,7 @@ mod support;
 use std::{fs, time::Duration};
 
 use nix::sys::signal::Signal;
-use shared::testing::{
-    pki::{Authority, named},
-    wire::connect,
-};
+use shared::testing::pki::{Authority, named};
 use support::{
     Certificates, Proxy, command,
     gateway::{Action, Gateway, Tls, answer},
@@ -201,45 +198,6 @@ fn start_anyway_begins_without_a_gateway_and_delivers_when_it_is_there() {
     });
     let gateway = Gateway::start_at(address, None, ping_then(Action::received()));
     wait_for_count("lines", 1, || gateway.taken_lines());
-}
-
-#[test]
-fn http_proxy_is_used_without_cert_as_recorded() {
-    let capture: serde_json::Value =
-        shared::testing::golden::json(support::golden("tls/http_proxy_env_nocert_proxyside.json"));
-    let proxy_server = Gateway::start(None, |_, _| Action::status(200, "via proxy"));
-    let lines = loopback(port());
-    let program = spawn(
-        command()
-            .env("HTTP_PROXY", format!("http://{}", proxy_server.address))
-            .args([
-                "-gateway=http://gw.example:23071".to_owned(),
-                "-api-key=test-key".to_owned(),
-                format!("-listen-addr={lines}"),
-                format!("-stat-addr=127.0.0.1:{}", port()),
-            ]),
-    );
-    std::io::Write::write_all(&mut connect(lines), b"some.test.data 1337 1469802654\n").unwrap();
-    program.wait_for_line("[gateway] via proxy");
-    let length = |head: &str| {
-        let lines = head
-            .split("\r\n")
-            .filter(|line| !line.starts_with("Content-Length"));
-        lines.collect::<Vec<_>>().join("\n")
-    };
-    let requests = proxy_server.requests();
-    let recorded = capture["requests"].as_array().unwrap();
-    assert_eq!(requests.len(), recorded.len());
-    for (request, recorded) in requests.iter().zip(recorded) {
-        assert_eq!(
-            length(&request.head),
-            length(recorded["head"].as_str().unwrap())
-        );
-    }
-    assert_eq!(
-        requests[1].text().unwrap(),
-        b"some.test.data 1337 1469802654\n"
-    );
 }
 
 #[test]

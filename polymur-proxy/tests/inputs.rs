@@ -16,7 +16,11 @@ use std::{
 
 use rustls::{ClientConnection, RootCertStore, StreamOwned, pki_types::pem::PemObject as _};
 use shared::testing::wire::{connect, free_udp_port};
-use support::{Certificates, Proxy, gateway::Gateway, loopback, numbered, port, wait_for_count};
+use support::{
+    Certificates, Proxy,
+    gateway::{Action, Gateway},
+    loopback, numbered, port, wait_for_count,
+};
 
 #[test]
 fn datagrams_hold_lines_and_the_last_needs_no_line_feed() {
@@ -144,4 +148,68 @@ fn a_line_that_is_too_long_costs_neither_its_connection_nor_memory() {
         .wait_for_line("skipped a line of more than 65536 bytes");
     let (_, summary) = proxy.finish();
     assert_eq!((summary.taken, summary.sent, summary.dropped), (3, 2, 1));
+}
+
+/// Bytes for queued batches; lines on their way there have a quarter of it, half for open batches, half for those that leave.
+const QUEUE_BYTES: u64 = 8_000_000;
+const HALF: u64 = QUEUE_BYTES / 8;
+/// What the proxy's threads may just have read beyond that.
+const JUST_READ: u64 = 2_000_000;
+
+#[test]
+fn open_batches_of_many_connections_have_one_limit() {
+    let gateway = Gateway::friendly();
+    let queue_bytes = format!("-queue-bytes={QUEUE_BYTES}");
+    let proxy = Proxy::start(&[&gateway.flag(), &queue_bytes]);
+    // Fewer lines than a batch holds: each would wait for its tick.
+    let (lines, senders) = (4_000, 100);
+    let text = numbered(0..lines);
+    let open: Vec<_> = (0..senders)
+        .map(|_| {
+            let mut stream = connect(proxy.lines);
+            stream.write_all(&text).unwrap();
+            stream
+        })
+        .collect();
+    wait_for_count("lines", lines * senders, || {
+        proxy.metric("lines_received_total")
+    });
+    let held = proxy.metric("open_batch_bytes");
+    assert!(
+        held < HALF + JUST_READ,
+        "{held} of {}",
+        text.len() as u64 * senders
+    );
+    drop(open);
+    wait_for_count("lines", lines * senders, || gateway.taken_lines());
+}
+
+#[test]
+fn nobody_is_read_while_what_was_read_cannot_leave() {
+    let gateway = Gateway::start(None, |path, _| match path {
+        "/ping" => Action::status(200, "key is valid\n"),
+        _ => Action::Hang,
+    });
+    let queue_bytes = format!("-queue-bytes={QUEUE_BYTES}");
+    let words = [&gateway.flag(), &queue_bytes, "-queue-cap=1", "-workers=1"];
+    let proxy = Proxy::start(&words);
+    let text = numbered(0..20_000);
+    let mut taken = 0;
+    let _senders: Vec<_> = (0..100)
+        .map(|_| {
+            let mut stream = connect(proxy.lines);
+            stream.set_nonblocking(true).unwrap();
+            // As much as the system takes.
+            taken += stream.write(&text).unwrap() as u64;
+            stream
+        })
+        .collect();
+    wait_for_count("bytes on their way", HALF, || {
+        proxy.metric("leaving_batch_bytes")
+    });
+    for _ in 0..50 {
+        let read = proxy.metric("bytes_received_total");
+        assert!(read < 2 * HALF + JUST_READ, "{read} of {taken}");
+    }
+    assert!(taken > 4 * (2 * HALF + JUST_READ), "{taken}");
 }

@@ -61,7 +61,7 @@ flags! {
     start_anyway: Bool "start-anyway" "false" "Start although the gateway does not answer the first ping with 200";
     drain_timeout: Duration "drain-timeout" "10s" "Limit of the delivery of what is queued when the process is asked to end";
     // Memory and disk.
-    queue_bytes: Int "queue-bytes" "268435456" "Bytes of compressed batches that may wait in memory";
+    queue_bytes: Int "queue-bytes" "268435456" "Bytes of compressed batches that may wait in memory; lines on their way there may take a quarter of it besides";
     on_full: Text "on-full" "block" "What happens to new batches when memory and spool are full: block (senders wait) or drop-oldest";
     spool_dir: Text "spool-dir" "" "Directory where batches wait while the gateway is away; they survive a restart";
     spool_max_bytes: Int "spool-max-bytes" "1073741824" "Bytes that the spool may take";

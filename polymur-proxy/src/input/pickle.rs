@@ -18,6 +18,7 @@ use tracing::warn;
 use super::{Context, TICK, accept};
 use crate::{
     batch::{Filling, Open},
+    budget::Share,
     config::Sharing,
     lines::Tally,
     pickle::{self, Datapoints, MAX_FRAME},
@@ -32,12 +33,14 @@ const LAST_FRAMES: Duration = Duration::from_millis(500);
 pub(crate) fn serve(context: &Context, listener: TcpListener) {
     let complaints = Arc::new(Throttle::new(Duration::from_secs(60)));
     accept(context, listener, move |context, stream, peer| {
+        let share = Share::new(&context.intake.budget);
         Connection {
             context,
             stream,
             peer,
             input: Vec::new(),
             own: Filling::default(),
+            share,
             complaints: Arc::clone(&complaints),
         }
         .run()
@@ -51,6 +54,8 @@ struct Connection {
     /// Bytes of frames that are not whole.
     input: Vec<u8>,
     own: Filling,
+    /// The memory of its open batch.
+    share: Share,
     complaints: Arc<Throttle>,
 }
 
@@ -69,6 +74,9 @@ impl Connection {
                 }
                 more = read(&mut self.stream, &mut self.input) => more,
             };
+            let _asked = stop
+                .run_until_cancelled(self.context.intake.budget.room())
+                .await;
             if !more.is_ok_and(|length| length > 0) || self.take_frames().await.is_err() {
                 return self.flush().await;
             }
@@ -101,10 +109,13 @@ impl Connection {
                 break;
             };
             used += 4 + length;
-            let full = self.take_frame_at(used - length, length, frame.is_empty());
-            for batch in full {
-                self.context.intake.submit(batch).await;
+            let mut full = self.take_frame_at(used - length, length, frame.is_empty());
+            if !self.share.set(self.own.open.memory()) {
+                // All senders' open batches take too much: this one does not wait for its tick.
+                full.push(std::mem::take(&mut self.own.open));
+                self.share.set(0);
             }
+            self.context.intake.submit_all(full).await;
         }
         self.input.drain(..used);
         if self.input.is_empty() {
@@ -154,9 +165,9 @@ impl Connection {
 
     async fn flush(&mut self) {
         self.own.close();
-        for batch in std::mem::take(&mut self.own.full) {
-            self.context.intake.submit(batch).await;
-        }
+        self.share.set(self.own.open.memory());
+        let full = std::mem::take(&mut self.own.full);
+        self.context.intake.submit_all(full).await;
     }
 }
 

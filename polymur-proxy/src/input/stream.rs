@@ -16,6 +16,7 @@ use tracing::debug;
 use super::{Context, TICK, accept};
 use crate::{
     batch::{Filling, Open},
+    budget::{Budget, Share},
     config::Sharing,
     counters::DropReason,
     lines::{LineReader, Tally},
@@ -65,6 +66,8 @@ impl Source {
     async fn ready(&mut self) -> io::Result<()> {
         match self {
             Self::Plain(stream) => stream.readable().await,
+            // Of the last time, when there was no room.
+            Self::Tls(_, buffer) if !buffer.is_empty() => Ok(()),
             Self::Tls(stream, buffer) => {
                 buffer.reserve(TLS_CHUNK);
                 match stream.read_buf(buffer).await? {
@@ -73,6 +76,13 @@ impl Source {
                 }
             }
         }
+    }
+
+    /// Waits until there is something to read, and room for it. Cancel-safe.
+    async fn ready_in(&mut self, budget: &Budget) -> io::Result<()> {
+        self.ready().await?;
+        budget.room().await;
+        Ok(())
     }
 
     /// Hands over what there is; `None` when it was nothing.
@@ -102,6 +112,8 @@ struct Connection {
     peer: SocketAddr,
     reader: LineReader,
     own: Filling,
+    /// The memory of its open batch.
+    share: Share,
     ticks: Interval,
 }
 
@@ -111,6 +123,7 @@ impl Connection {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         Self {
             reader: LineReader::new(context.check),
+            share: Share::new(&context.intake.budget),
             context,
             source,
             peer,
@@ -126,7 +139,7 @@ impl Connection {
                 biased;
                 () = stop.cancelled() => return self.finish_now().await,
                 _ = self.ticks.tick() => self.flush().await,
-                ready = self.source.ready() => {
+                ready = self.source.ready_in(&self.context.intake.budget) => {
                     // A reset ends a connection as its close does: what has arrived counts.
                     if ready.is_err() || self.read_some().await.is_err() {
                         return self.finish().await;
@@ -149,7 +162,7 @@ impl Connection {
             let (tally, full) = feed(context, bytes, reader, own);
             (bytes.len(), tally, full)
         })?;
-        let Some((length, tally, full)) = taken else {
+        let Some((length, tally, mut full)) = taken else {
             return Ok(0);
         };
         self.context.count(length, tally, &self.peer);
@@ -160,7 +173,12 @@ impl Connection {
         if !full.is_empty() && self.own.open.is_empty() {
             self.own.open = self.context.intake.empty();
         }
-        self.submit(full).await;
+        if !self.share.set(self.own.open.memory()) {
+            // All senders' open batches take too much: this one does not wait for its tick.
+            full.push(std::mem::take(&mut self.own.open));
+            self.share.set(0);
+        }
+        self.context.intake.submit_all(full).await;
         Ok(length)
     }
 
@@ -171,7 +189,7 @@ impl Connection {
             Sharing::Everybody => {
                 let shared = Arc::clone(&self.context.shared_batch);
                 let (tally, full) = shared.fill(|filling| self.reader.finish(filling));
-                self.submit(full).await;
+                self.context.intake.submit_all(full).await;
                 tally
             }
         };
@@ -201,13 +219,8 @@ impl Connection {
     async fn flush(&mut self) {
         self.own.close();
         let full = std::mem::take(&mut self.own.full);
-        self.submit(full).await;
-    }
-
-    async fn submit(&self, batches: Vec<Open>) {
-        for batch in batches {
-            self.context.intake.submit(batch).await;
-        }
+        self.share.set(self.own.open.memory());
+        self.context.intake.submit_all(full).await;
     }
 }
 

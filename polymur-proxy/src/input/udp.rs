@@ -59,9 +59,7 @@ async fn read_burst(context: &Context, socket: &UdpSocket, buffer: &mut [u8]) ->
         counters.datagrams.fetch_add(1, Relaxed);
         context.count(length, tally, &peer);
         context.intake.tell_if_full();
-        for batch in full {
-            context.intake.submit(batch).await;
-        }
+        context.intake.submit_all(full).await;
     }
     read
 }

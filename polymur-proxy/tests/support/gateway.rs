@@ -5,7 +5,10 @@ use std::{
     net::{Shutdown, SocketAddr, TcpListener},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{
+            AtomicBool, AtomicU64,
+            Ordering::{Acquire, Relaxed, Release},
+        },
     },
     thread,
     time::{Duration, Instant},
@@ -42,6 +45,8 @@ pub(crate) enum Action {
     Hang,
     /// What the real gateway does, for this key.
     Real(&'static str),
+    /// What the real gateway does, for these keys.
+    RealOf(Vec<String>),
     /// Wait, then do something else.
     After(Duration, Box<Action>),
 }
@@ -162,9 +167,11 @@ struct Inner {
     tls: Mutex<Option<Tls>>,
     script: Script,
     requests: Mutex<Vec<Request>>,
-    /// Lines of batches that were taken, if bodies are not kept.
-    counted: Option<AtomicU64>,
+    /// Lines of batches that were taken, counted as they are: who asks holds no request up.
+    taken_lines: AtomicU64,
     heads: AtomicU64,
+    /// Connections that the other side has closed between requests.
+    hung_up: AtomicU64,
     stop: AtomicBool,
     connections: Mutex<Vec<thread::JoinHandle<()>>>,
 }
@@ -209,8 +216,9 @@ impl Gateway {
             tls: Mutex::new(tls),
             script: Box::new(script),
             requests: Mutex::default(),
-            counted: None,
+            taken_lines: AtomicU64::new(0),
             heads: AtomicU64::new(0),
+            hung_up: AtomicU64::new(0),
             stop: AtomicBool::new(false),
             connections: Mutex::default(),
         });
@@ -250,6 +258,11 @@ impl Gateway {
             .count()
     }
 
+    /// Connections that the other side has closed between requests.
+    pub(crate) fn hung_up(&self) -> u64 {
+        self.inner.hung_up.load(Relaxed)
+    }
+
     /// The lines of all batches that were taken.
     pub(crate) fn taken(&self) -> Vec<u8> {
         let requests = self.inner.requests.lock().unwrap();
@@ -263,7 +276,7 @@ impl Gateway {
 
     /// How many lines have been taken.
     pub(crate) fn taken_lines(&self) -> u64 {
-        memchr::memchr_iter(b'\n', &self.taken()).count() as u64
+        self.inner.taken_lines.load(Acquire)
     }
 }
 
@@ -330,13 +343,14 @@ fn serve(mut stream: impl Read + Write, connection: usize, inner: &Inner) -> End
         let Some(head) = read_until(&mut stream, &mut unread, inner, |bytes| {
             memchr::memmem::find(bytes, b"\r\n\r\n").map(|at| at + 4)
         }) else {
+            if unread.is_empty() && !inner.stop.load(Relaxed) {
+                inner.hung_up.fetch_add(1, Relaxed);
+            }
             return End::Close;
         };
         let head: String = head.into_iter().map(char::from).collect();
-        let length = head
-            .lines()
-            .find_map(|line| line.strip_prefix("Content-Length: "))
-            .map_or(0, |length| length.parse::<usize>().unwrap());
+        let length = header(&head, "content-length");
+        let length = length.map_or(0, |length| length.parse::<usize>().unwrap());
         let number = inner.heads.fetch_add(1, Relaxed) as usize;
         let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
         let mut action = (inner.script)(&path, number);
@@ -355,17 +369,24 @@ fn serve(mut stream: impl Read + Write, connection: usize, inner: &Inner) -> End
         let Some(body) = body else {
             return End::Close;
         };
-        if let Action::Real(key) = action {
-            action = real(&head, &body, key);
-        }
+        action = match action {
+            Action::Real(key) => real(&head, &body, &[key.to_owned()]),
+            Action::RealOf(keys) => real(&head, &body, &keys),
+            other => other,
+        };
         let taken = matches!(&action, Action::Answer(bytes) if bytes.starts_with(b"HTTP/1.1 200 "));
-        inner.requests.lock().unwrap().push(Request {
+        let request = Request {
             head,
             body,
             connection,
             taken,
             at: Instant::now(),
-        });
+        };
+        let batch = request.taken && request.path().ends_with("/ingest");
+        let text = batch.then(|| request.text()).flatten().unwrap_or_default();
+        inner.requests.lock().unwrap().push(request);
+        let lines = memchr::memchr_iter(b'\n', &text).count();
+        inner.taken_lines.fetch_add(lines as u64, Release);
         match action {
             Action::Answer(bytes) => {
                 if stream
@@ -391,9 +412,19 @@ fn serve(mut stream: impl Read + Write, connection: usize, inner: &Inner) -> End
                 }
                 return End::Close;
             }
-            Action::Real(_) | Action::After(..) => unreachable!("replaced above"),
+            Action::Real(_) | Action::RealOf(_) | Action::After(..) => {
+                unreachable!("replaced above")
+            }
         }
     }
+}
+
+/// The first header of a name, whatever its case.
+fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    head.lines().find_map(|line| {
+        let (found, value) = line.split_once(": ")?;
+        found.eq_ignore_ascii_case(name).then_some(value)
+    })
 }
 
 fn is_gone(stream: &mut impl Read) -> bool {
@@ -434,23 +465,23 @@ fn read_until(
 }
 
 /// What the real gateway answers: section by section as recorded in `golden/gateway/http_replies.json`.
-fn real(head: &str, body: &[u8], key: &str) -> Action {
-    let path = head.split(' ').nth(1).unwrap_or_default();
+fn real(head: &str, body: &[u8], keys: &[String]) -> Action {
+    let target = head.split(' ').nth(1).unwrap_or_default();
+    let path = target.split('?').next().unwrap_or_default();
     let text = [(
         "Content-Type".to_owned(),
         "text/plain; charset=utf-8".to_owned(),
     )];
     let say = |status, body: &str| Action::Answer(answer(status, &text, body.as_bytes()));
-    let shown = head
-        .lines()
-        .find_map(|line| line.strip_prefix("X-Polymur-Key: "));
+    let shown = header(head, "x-polymur-key");
+    let known = shown.is_some_and(|shown| keys.iter().any(|key| key == shown));
     match path {
         "//ping" | "//ingest" => Action::Answer(answer(
             301,
             &[("Location".to_owned(), path.replacen("//", "/", 1))],
             b"",
         )),
-        "/ping" | "/ingest" if shown != Some(key) => say(401, "invalid key"),
+        "/ping" | "/ingest" if !known => say(401, "invalid key"),
         "/ping" => say(200, "key is valid\n"),
         "/ingest" if body.len() < 10 || !body.starts_with(&[0x1f, 0x8b]) => Action::Close,
         "/ingest" if gunzip(body).is_none() => say(400, "Batch Malformed\n"),
