@@ -175,7 +175,6 @@ impl App {
             admin,
             places: Arc::new(Semaphore::new(config.front.max_connections)),
             web: web.clone(),
-            drain: config.drain.timeout,
         };
         front
             .start(&listening, &serving, &listener)

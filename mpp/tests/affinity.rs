@@ -42,7 +42,7 @@ impl Stage {
             .map(|(name, samples)| Prometheus::start(name, Manners::good(samples)));
         let endpoints: String = servers
             .iter()
-            .map(|server| format!("{}{after}\n", server.url()))
+            .map(|server| [server.url().as_str(), after, "\n"].concat())
             .collect();
         let mpp = Mpp::start(
             &endpoints,

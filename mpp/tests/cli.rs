@@ -320,7 +320,7 @@ fn help_names_every_recorded_flag_with_its_variable_and_default() {
             .split("\n   -")
             .find(|entry| {
                 entry.starts_with(flag.names[0].trim_start_matches('-'))
-                    || entry.starts_with(&flag.names[0][1..])
+                    || entry.starts_with(flag.names[0].strip_prefix('-').unwrap())
             })
             .unwrap_or_else(|| panic!("{} is missing", flag.names[0]));
         for name in &flag.names {

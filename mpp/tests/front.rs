@@ -1,4 +1,4 @@
-//! What stands between a client and the servers: streams, tunnels, TLS and passwords, and an end in order.
+//! What stands between a client and the servers: streams, tunnels, and an end in order.
 
 #![allow(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
@@ -8,18 +8,13 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     net::TcpStream,
-    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
 use nix::sys::signal::Signal;
-use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject as _};
 use serde_json::Value;
-use shared::testing::{
-    PATIENCE, eventually, golden,
-    pki::{Authority, named},
-};
+use shared::testing::{PATIENCE, eventually, golden};
 use support::{
     Mpp,
     client::{connect, read_line, read_response, request},
@@ -147,84 +142,6 @@ fn sigterm_cuts_what_takes_longer_than_the_limit() {
     assert!(mpp.program.terminate().success());
     assert!(hung.join().unwrap().is_none());
     mpp.program.wait_for_line("still under way");
-}
-
-/// A client that trusts `authority`.
-fn tls_request(port: u16, authority: &Authority, bytes: &[u8]) -> String {
-    let mut roots = rustls::RootCertStore::empty();
-    roots
-        .add(CertificateDer::from_pem_slice(authority.pem().as_bytes()).unwrap())
-        .unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let name = ServerName::try_from("127.0.0.1").unwrap();
-    let session = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
-    let mut stream = rustls::StreamOwned::new(session, connect(port, PATIENCE).unwrap());
-    stream.write_all(bytes).unwrap();
-    let mut answer = Vec::new();
-    let _ended = stream.read_to_end(&mut answer).is_ok();
-    String::from_utf8_lossy(&answer).into_owned()
-}
-
-#[test]
-fn a_web_configuration_brings_tls_a_password_and_headers() {
-    let server = Prometheus::start("b1", Manners::good("1"));
-    let authority = Authority::new("test");
-    let folder = tempfile::TempDir::new().unwrap();
-    let issued = authority.issue(&named(&["127.0.0.1"]));
-    fs::write(folder.path().join("web.pem"), &issued.certificate).unwrap();
-    fs::write(folder.path().join("web.key"), &issued.key).unwrap();
-    let hash = bcrypt::hash("secret", 4).unwrap();
-    fs::write(
-        folder.path().join("web.yml"),
-        format!("tls_server_config: {{cert_file: web.pem, key_file: web.key}}\nbasic_auth_users: {{reader: '{hash}'}}\nhttp_server_config: {{headers: {{X-Frame-Options: deny}}}}\n"),
-    )
-    .unwrap();
-    fs::write(folder.path().join("endpoints.txt"), server.url()).unwrap();
-    let mpp = Mpp::spawn(
-        folder,
-        &[
-            "--endpoints-file",
-            "endpoints.txt",
-            "--web-config-file",
-            "web.yml",
-        ],
-        &[],
-    );
-    let ask = |credentials: &str, path: &str| {
-        let bytes = format!(
-            "POST {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: 8\r\n{credentials}\r\nquery=up"
-        );
-        tls_request(mpp.port, &authority, bytes.as_bytes())
-    };
-    let answer = ask("", "/x");
-    assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
-    assert!(ask("", "/mpp/status").starts_with("HTTP/1.1 401 "));
-    // reader:secret
-    let reader = "Authorization: Basic cmVhZGVyOnNlY3JldA==\r\n";
-    let answer = ask(reader, "/x");
-    assert!(
-        answer.starts_with("HTTP/1.1 200 ") && answer.contains("served_by"),
-        "{answer}"
-    );
-    assert!(
-        answer.to_lowercase().contains("x-frame-options: deny"),
-        "{answer}"
-    );
-    let seen = server.seen();
-    assert_eq!(seen[0].body, b"query=up");
-    assert!(
-        seen[0]
-            .head
-            .to_lowercase()
-            .contains("x-forwarded-proto: https"),
-        "{seen:?}"
-    );
-    assert!(ask(reader, "/mpp/health").starts_with("HTTP/1.1 200 "));
 }
 
 #[test]

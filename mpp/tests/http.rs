@@ -287,7 +287,7 @@ fn wanted(step: &Step) -> Facts {
     if status == "400" && step.backend_saw.is_empty() {
         return facts;
     }
-    answer_facts(headers(head), body.to_owned(), &mut facts);
+    answer_facts(headers(head), body, &mut facts);
     facts
 }
 
@@ -324,7 +324,7 @@ fn got(answer: Option<&Response>, seen: &[(usize, Seen)], servers: &[Prometheus]
         .headers
         .iter()
         .map(|(name, value)| (name.clone(), recorded_names(value)));
-    answer_facts(headers, body, &mut facts);
+    answer_facts(headers, &body, &mut facts);
     facts
 }
 
@@ -338,11 +338,11 @@ fn request_facts(head: &str, body: &str, facts: &mut Facts) {
     );
     facts.insert("request body".to_owned(), body.to_owned());
     for (name, value) in headers(head) {
-        append(facts, format!("> {name}"), value);
+        append(facts, format!("> {name}"), &value);
     }
 }
 
-fn answer_facts(headers: impl Iterator<Item = (String, String)>, body: String, facts: &mut Facts) {
+fn answer_facts(headers: impl Iterator<Item = (String, String)>, body: &str, facts: &mut Facts) {
     let shown = if body.contains("bytes total>") {
         // Recorded in short.
         "<3000000 bytes>".to_owned()
@@ -350,7 +350,7 @@ fn answer_facts(headers: impl Iterator<Item = (String, String)>, body: String, f
         let length = body.len();
         format!("<{length} bytes>")
     } else {
-        body.clone()
+        body.to_owned()
     };
     facts.insert("body".to_owned(), shown);
     for (name, value) in headers {
@@ -369,19 +369,19 @@ fn answer_facts(headers: impl Iterator<Item = (String, String)>, body: String, f
         append(
             facts,
             format!("< {name}"),
-            value
+            &value
                 .replace("; HttpOnly", "; Path=/; HttpOnly")
                 .replace("Path=/; Path=/", "Path=/"),
         );
     }
 }
 
-fn append(facts: &mut Facts, name: String, value: String) {
+fn append(facts: &mut Facts, name: String, value: &str) {
     let entry = facts.entry(name).or_default();
     if !entry.is_empty() {
         entry.push_str(" | ");
     }
-    entry.push_str(&value);
+    entry.push_str(value);
 }
 
 fn headers(head: &str) -> impl Iterator<Item = (String, String)> {

@@ -20,7 +20,8 @@ use support::{
 
 #[derive(Deserialize)]
 struct Scenario {
-    scenario: String,
+    #[serde(rename = "scenario")]
+    name: String,
     mpp_args: Vec<String>,
     endpoints_file: String,
     #[serde(default)]
@@ -211,7 +212,7 @@ fn every_recorded_scenario_selects_the_same_servers() {
     let scenarios: Vec<Scenario> = golden::json(support::golden("selection/scenarios.json"));
     let (mut same, mut deviating, mut failures) = (0, 0, Vec::new());
     for scenario in &scenarios {
-        let name = scenario.scenario.as_str();
+        let name = scenario.name.as_str();
         let mut servers: Vec<Prometheus> = manners(name)
             .into_iter()
             .zip(["b1", "b2", "b3"])
@@ -239,7 +240,7 @@ fn every_recorded_scenario_selects_the_same_servers() {
 }
 
 fn compare(scenario: &Scenario, servers: &[Prometheus]) -> Vec<String> {
-    let name = scenario.scenario.as_str();
+    let name = scenario.name.as_str();
     let recorded_name = |text: &str| {
         let mut text = text.to_owned();
         for (place, server) in servers.iter().enumerate() {
@@ -301,11 +302,7 @@ fn compare(scenario: &Scenario, servers: &[Prometheus]) -> Vec<String> {
             .rows
             .iter()
             .map(|row| Row {
-                uptime: known(
-                    Some(&row.uptime)
-                        .map(String::as_str)
-                        .filter(|text| *text != "unavailable"),
-                ),
+                uptime: known(Some(row.uptime.as_str()).filter(|text| *text != "unavailable")),
                 value: without_time(&row.value),
                 ..row.clone()
             })

@@ -249,7 +249,7 @@ fn scrapes_are_answered_in_the_recorded_formats() {
 
 #[test]
 fn the_recorded_families_are_there_with_their_types_labels_and_help() {
-    let (_servers, mpp) = stage(&["--routing-strategy", "random"]);
+    let (servers, mpp) = stage(&["--routing-strategy", "random"]);
     // A cookie that hits, and a server that fails once.
     let cookie = |server: &Prometheus| {
         let bytes = format!(
@@ -258,9 +258,9 @@ fn the_recorded_families_are_there_with_their_types_labels_and_help() {
         );
         request(mpp.port, bytes.as_bytes()).unwrap()
     };
-    cookie(&_servers[0]);
-    _servers[1].set(|manners| manners.proxied = Reply::Status(502, "bad"));
-    cookie(&_servers[1]);
+    cookie(&servers[0]);
+    servers[1].set(|manners| manners.proxied = Reply::Status(502, "bad"));
+    cookie(&servers[1]);
     let recorded = fs::read_to_string(support::golden("metrics/mpp-metrics.txt")).unwrap();
     let ours = mpp.metrics();
     let facts = |lines: &mut dyn Iterator<Item = &str>| -> BTreeSet<String> {
@@ -294,7 +294,7 @@ fn the_recorded_families_are_there_with_their_types_labels_and_help() {
         .collect();
     assert!(missing.is_empty(), "{missing:#?}");
     // M1: the retry is told of the server that failed.
-    let retries = format!("mpp_retries{{backend=\"{}\"}} 1", _servers[1].url());
+    let retries = format!("mpp_retries{{backend=\"{}\"}} 1", servers[1].url());
     assert!(ours.contains(&retries), "{ours:#?}");
     for added in [
         "mpp_request_duration_seconds_bucket{",

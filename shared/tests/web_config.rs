@@ -14,13 +14,17 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use axum::{Router, http::StatusCode, routing::get};
+use axum::{
+    Router,
+    http::{HeaderMap, StatusCode},
+    routing::get,
+};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Deserialize;
 use shared::{
     http::{
         Limits,
-        web_config::{WebConfig, serve_web},
+        web_config::{WebConfig, serve_web, unauthorized},
     },
     lifecycle::Tasks,
     testing::{
@@ -467,4 +471,50 @@ fn a_file_that_says_nothing_is_plain_and_inline_certificates_need_no_files() {
         .unwrap_err()
         .to_string();
     assert!(refused.contains("absent"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_loop_of_ones_own_can_shake_hands_and_ask_who_may_pass() {
+    let place = Place::new();
+    let hash = bcrypt::hash("secret", 4).unwrap();
+    let users = format!("basic_auth_users: {{alice: '{hash}'}}\n");
+    let plain = place.load(&users).unwrap();
+    assert!(plain.acceptor().is_none());
+    let tls = "tls_server_config: {cert_file: s.pem, key_file: s.key}\n";
+    let http = "http_server_config: {headers: {X-Frame-Options: deny}}\n";
+    let web = place.load(&format!("{tls}{http}{users}")).unwrap();
+
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let settings = place.client();
+    let (served, asked) = tokio::join!(
+        async {
+            let (stream, _) = listener.accept().await.unwrap();
+            let acceptor = web.acceptor().unwrap();
+            let mut stream = acceptor.accept(stream, PATIENCE).await.unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\nhello").await?;
+            stream.shutdown().await
+        },
+        secured(address, &settings, "/", &[]),
+    );
+    served.unwrap();
+    assert_eq!(asked.unwrap().1, "hello");
+
+    let mut request = HeaderMap::new();
+    let refused = web.admit(&request).await;
+    assert!(!refused.is_granted());
+    let mut answer = unauthorized();
+    refused.complete(answer.headers_mut());
+    assert_eq!(answer.status(), 401);
+    assert_eq!(answer.headers()["www-authenticate"], "Basic");
+    assert_eq!(answer.headers()["x-frame-options"], "deny");
+
+    let value = format!("Basic {}", STANDARD.encode("alice:secret"));
+    request.insert("authorization", value.parse().unwrap());
+    let granted = web.admit(&request).await;
+    assert!(granted.is_granted());
+    let mut answer = HeaderMap::new();
+    answer.insert("x-frame-options", "own".parse().unwrap());
+    granted.complete(&mut answer);
+    assert_eq!(answer["x-frame-options"], "own");
 }

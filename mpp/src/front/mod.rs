@@ -3,40 +3,31 @@
 //! Each worker has a runtime of its own on its own thread, and its own idle connections to servers: a request is handled from
 //! first to last byte on one thread, which saves the wake-ups between threads that a shared runtime would need for it.
 
-mod guarded;
+mod conversation;
 mod lengths;
 
 use std::{
-    convert::Infallible,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdListener},
-    pin::Pin,
     sync::Arc,
     time::Duration,
 };
 
 use http::{Method, Request, Response, Version, header::HOST};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::body::Incoming;
 use shared::{http::web_config::WebConfig, lifecycle::Tasks};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{sleep, timeout},
+    time::sleep,
 };
-use tracing::{debug, warn};
+use tracing::warn;
 
-use lengths::Watched;
-
+use self::conversation::Connection;
 use crate::{
     admin::Admin,
-    proxy::{
-        Client, Proxy,
-        body::{ClientBody, ResponseBody},
-        refusal,
-        stream::Stream,
-    },
+    proxy::{Client, Proxy, body::ResponseBody, refusal},
 };
 
 /// Worker threads. Two serve some tens of thousands of requests a second, which no Prometheus behind them does.
@@ -61,8 +52,6 @@ pub struct Front {
     pub places: Arc<Semaphore>,
     /// TLS, basic auth and headers, where there is a file for them.
     pub web: Option<Arc<WebConfig>>,
-    /// How long requests under way may take at the end.
-    pub drain: Duration,
 }
 
 /// Binds the listener: an address, or all of both families where the system has IPv6.
@@ -140,14 +129,6 @@ impl Worker {
             }
         };
         let stop = self.listening.stop_token();
-        if let Some(web) = &self.front.web {
-            let group = self.listening.child();
-            let front = Arc::clone(&self.front);
-            guarded::serve(&group, listener, Arc::clone(web), front, self.number);
-            stop.cancelled().await;
-            let _in_time = group.drain(self.front.drain).await;
-            return;
-        }
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -201,80 +182,8 @@ impl Worker {
     }
 }
 
-/// One connection of a client.
-struct Connection {
-    front: Arc<Front>,
-    worker: usize,
-    peer: SocketAddr,
-    listening: Tasks,
-}
-
-impl Connection {
-    async fn serve(self, stream: TcpStream) {
-        let stop = self.listening.stop_token();
-        let _fast = stream.set_nodelay(true).is_ok();
-        // A client that says nothing costs a descriptor and this small task; buffers come with its first byte.
-        // Peeked at, because a stream may be called readable when it is not.
-        let mut byte = [0];
-        let first_byte = timeout(HEAD, stream.peek(&mut byte));
-        if !matches!(stop.run_until_cancelled(first_byte).await, Some(Ok(Ok(1)))) {
-            return;
-        }
-        self.speaking(Stream::Plain(stream)).await;
-    }
-
-    /// Puts what speaks HTTP on the heap: it is large, and would be most of an idle connection's memory. Not done in place, as
-    /// the compiler would keep room for it there.
-    fn speaking(self, stream: Stream) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        Box::pin(self.speak(stream))
-    }
-
-    async fn speak(self, stream: Stream) {
-        let stop = self.listening.stop_token();
-        let peer = self.peer.ip().to_canonical();
-        let client = Client::new(peer, matches!(stream, Stream::Tls(_)), self.worker);
-        let front = &self.front;
-        let (stream, lengths) = Watched::new(stream);
-        let service = service_fn(|request: Request<Incoming>| {
-            let (client, lengths) = (&client, &lengths);
-            async move {
-                if lengths.conflict() {
-                    return Ok::<_, Infallible>(refusal::bad_request(
-                        &"both Content-Length and Transfer-Encoding",
-                    ));
-                }
-                let request = Request::map(request, ClientBody::Direct);
-                let response = front.answer(client, request).await;
-                lengths.next();
-                Ok(response)
-            }
-        });
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD)
-            .max_buf_size(BUFFER)
-            .serve_connection(TokioIo::new(stream), service)
-            .with_upgrades();
-        let mut connection = std::pin::pin!(connection);
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = stop.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        };
-        if let Err(reason) = ended {
-            debug!("connection of {} ended early: {reason}", self.peer);
-        }
-    }
-}
-
 impl Front {
-    async fn answer(
-        &self,
-        client: &Client,
-        request: Request<ClientBody>,
-    ) -> Response<ResponseBody> {
+    async fn answer(&self, client: &Client, request: Request<Incoming>) -> Response<ResponseBody> {
         if let Err(reason) = check(&request) {
             return refusal::bad_request(&reason);
         }

@@ -15,48 +15,6 @@ use thiserror::Error;
 use super::pool::Link;
 use crate::backend::{Backend, Failure};
 
-/// The body of a client's request: as our own listener gives it, or as it comes through the guard of a web configuration.
-#[derive(Debug)]
-pub(crate) enum ClientBody {
-    Direct(Incoming),
-    Guarded(axum::body::Body),
-}
-
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-impl Body for ClientBody {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        match self.get_mut() {
-            Self::Direct(body) => Pin::new(body)
-                .poll_frame(cx)
-                .map(|frame| frame.map(|frame| frame.map_err(Into::into))),
-            Self::Guarded(body) => Pin::new(body)
-                .poll_frame(cx)
-                .map(|frame| frame.map(|frame| frame.map_err(Into::into))),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Direct(body) => body.is_end_stream(),
-            Self::Guarded(body) => body.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Direct(body) => body.size_hint(),
-            Self::Guarded(body) => body.size_hint(),
-        }
-    }
-}
-
 /// What a server gets.
 #[derive(Debug)]
 pub(crate) enum RequestBody {
@@ -65,7 +23,7 @@ pub(crate) enum RequestBody {
     /// A longer one: what was read so far, then the rest as it comes.
     Streamed {
         start: Bytes,
-        rest: ClientBody,
+        rest: Incoming,
         left: u64,
     },
 }
@@ -74,7 +32,7 @@ pub(crate) enum RequestBody {
 #[derive(Debug, Error)]
 pub(crate) enum BodyError {
     #[error("the client's body ended early: {0}")]
-    Client(BoxError),
+    Client(hyper::Error),
     #[error("the client's body is too long")]
     TooLong,
     #[error("the server's answer ended early: {0}")]

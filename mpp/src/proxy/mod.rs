@@ -32,6 +32,7 @@ use http::{
 };
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
 use shared::{lifecycle::Tasks, tls::client::Client as Tls};
 use tokio::time::timeout;
 use tracing::{debug, warn};
@@ -43,7 +44,7 @@ use crate::{
 };
 use affinity::{Affinity, Match};
 use attempt::{Broken, Template};
-use body::{ClientBody, RequestBody, ResponseBody};
+use body::{RequestBody, ResponseBody};
 use choice::Choice;
 use headers::Origin;
 
@@ -95,7 +96,7 @@ impl Proxy {
     pub(crate) async fn serve(
         &self,
         client: &Client,
-        request: Request<ClientBody>,
+        request: Request<Incoming>,
     ) -> Response<ResponseBody> {
         if self.selector.current().targets.is_empty() {
             self.selector.first_round(ROUND).await;
@@ -233,7 +234,7 @@ impl Proxy {
         let origin = Origin {
             client: client.peer_value.clone(),
             scheme,
-            host: parts.headers.get(HOST).cloned(),
+            host: host(parts),
             server: self.host_name.clone(),
         };
         headers::strip_hop_by_hop(&mut parts.headers);
@@ -246,7 +247,7 @@ impl Proxy {
     }
 
     /// Reads as much of a body as is kept for another try.
-    async fn read(&self, mut body: ClientBody) -> Result<RequestBody, Response<ResponseBody>> {
+    async fn read(&self, mut body: Incoming) -> Result<RequestBody, Response<ResponseBody>> {
         if body.is_end_stream() {
             return Ok(RequestBody::Whole(Bytes::new()));
         }
@@ -310,7 +311,13 @@ fn give_up(backend: &Backend, broken: Broken) -> Response<ResponseBody> {
     response
 }
 
-fn is_websocket(request: &Request<ClientBody>) -> bool {
+/// The host that a client asks for; HTTP/2 has it in the address.
+fn host(parts: &Parts) -> Option<HeaderValue> {
+    let named = parts.headers.get(HOST).cloned();
+    named.or_else(|| HeaderValue::from_str(parts.uri.authority()?.as_str()).ok())
+}
+
+fn is_websocket(request: &Request<Incoming>) -> bool {
     headers::wants_upgrade(request.headers())
         && request
             .headers()

@@ -28,7 +28,7 @@ const MOST_IDLE: usize = 64;
 /// How long an idle connection is kept: less than Prometheus keeps it (5 minutes) and than most proxies in between.
 const LONGEST_IDLE: Duration = Duration::from_secs(50);
 /// The longest head of an answer, and the most that is read ahead of a slow client.
-const BUFFER: usize = 128 << 10;
+const BUFFER: usize = 64 << 10;
 
 /// The idle connections of one server, for one worker thread.
 #[derive(Debug, Default)]

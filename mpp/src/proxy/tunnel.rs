@@ -19,7 +19,7 @@ use tracing::debug;
 use super::{
     Client, Proxy, attempt,
     attempt::Broken,
-    body::{Attempt, ClientBody, RequestBody, ResponseBody},
+    body::{Attempt, RequestBody, ResponseBody},
     headers, refusal,
 };
 use crate::backend::{Backend, Failure};
@@ -33,7 +33,7 @@ const LONGEST_REFUSAL: usize = 1 << 20;
 pub(super) async fn serve(
     proxy: &Proxy,
     client: &Client,
-    mut request: Request<ClientBody>,
+    mut request: Request<Incoming>,
 ) -> Response<ResponseBody> {
     let client_side = on(&mut request);
     let (mut parts, _no_body) = request.into_parts();

@@ -1,7 +1,7 @@
 //! A client that speaks bytes: one request per connection, and an answer read as far as it goes.
 
 use std::{
-    io::{Read as _, Write as _},
+    io::{Read, Write as _},
     net::TcpStream,
     time::Duration,
 };
@@ -53,7 +53,7 @@ pub(crate) fn connect(port: u16, limit: Duration) -> Option<TcpStream> {
 }
 
 /// Reads one answer, interim ones skipped.
-pub(crate) fn read_response(stream: &mut TcpStream, head_only: bool) -> Option<Response> {
+pub(crate) fn read_response(stream: &mut impl Read, head_only: bool) -> Option<Response> {
     loop {
         let head = read_head(stream)?;
         let mut lines = head.split("\r\n");
@@ -80,7 +80,7 @@ pub(crate) fn read_response(stream: &mut TcpStream, head_only: bool) -> Option<R
     }
 }
 
-fn read_head(stream: &mut TcpStream) -> Option<String> {
+fn read_head(stream: &mut impl Read) -> Option<String> {
     let (mut head, mut byte) = (Vec::new(), [0]);
     while !head.ends_with(b"\r\n\r\n") {
         stream.read_exact(&mut byte).ok()?;
@@ -90,7 +90,7 @@ fn read_head(stream: &mut TcpStream) -> Option<String> {
     Some(head.iter().map(|byte| char::from(*byte)).collect())
 }
 
-fn read_body(stream: &mut TcpStream, response: &mut Response) -> Option<()> {
+fn read_body(stream: &mut impl Read, response: &mut Response) -> Option<()> {
     let length = response
         .header("content-length")
         .and_then(|length| length.parse::<usize>().ok());
@@ -112,7 +112,7 @@ fn read_body(stream: &mut TcpStream, response: &mut Response) -> Option<()> {
     Some(())
 }
 
-pub(crate) fn read_line(stream: &mut TcpStream) -> Option<String> {
+pub(crate) fn read_line(stream: &mut impl Read) -> Option<String> {
     let (mut line, mut byte) = (String::new(), [0]);
     loop {
         stream.read_exact(&mut byte).ok()?;
@@ -123,7 +123,7 @@ pub(crate) fn read_line(stream: &mut TcpStream) -> Option<String> {
     }
 }
 
-fn read_exactly(stream: &mut TcpStream, length: usize, body: &mut Vec<u8>) -> Option<()> {
+fn read_exactly(stream: &mut impl Read, length: usize, body: &mut Vec<u8>) -> Option<()> {
     let mut left = length;
     let mut buffer = vec![0; 65_536];
     while left > 0 {

@@ -9,7 +9,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     time::timeout,
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tracing::debug;
 
 use super::{Accepted, Limits, Protocol, run};
@@ -54,13 +54,7 @@ pub(super) fn run_secured(
                 peer,
                 watcher,
             } = accepted;
-            let handshake = async {
-                if timeout(limits.request_head, speaks_plainly(&stream)).await?? {
-                    timeout(FAREWELL, dismiss(stream)).await??;
-                    return Err(io::Error::other("plain HTTP instead of TLS"));
-                }
-                timeout(limits.request_head, acceptor.accept(stream)).await?
-            };
+            let handshake = shake_hands(&acceptor, stream, limits.request_head);
             match stop.run_until_cancelled(handshake).await {
                 Some(Ok(stream)) => protocol.speak(stream, peer, router, watcher).await,
                 Some(Err(reason)) => debug!(%peer, %reason, "tls handshake failed"),
@@ -68,6 +62,19 @@ pub(super) fn run_secured(
             }
         }
     });
+}
+
+/// Waits for the client's first byte, then for the handshake, each no longer than `limit`. Plain HTTP is told so.
+pub(super) async fn shake_hands(
+    acceptor: &TlsAcceptor,
+    stream: TcpStream,
+    limit: Duration,
+) -> io::Result<TlsStream<TcpStream>> {
+    if timeout(limit, speaks_plainly(&stream)).await?? {
+        timeout(FAREWELL, dismiss(stream)).await??;
+        return Err(io::Error::other("plain HTTP instead of TLS"));
+    }
+    timeout(limit, acceptor.accept(stream)).await?
 }
 
 /// Returns whether the client begins with a method instead of a handshake. Takes nothing away.

@@ -3,6 +3,9 @@
 //!
 //! The file and those that it names are looked at for every connection and request, and read again when they have changed:
 //! certificates and users rotate without a restart. A change that is broken is logged once, and what was good stays.
+//!
+//! [`serve_web`] does all of it for a router. An accept loop of one's own asks [`WebConfig::acceptor`] for each connection and
+//! [`WebConfig::admit`] for each request.
 
 mod auth;
 mod document;
@@ -12,21 +15,23 @@ use std::{
     fmt, fs, io,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use axum::{
     Router,
+    body::Body,
     extract::{Request, State},
     http::{
-        HeaderMap, HeaderValue, StatusCode,
+        self, HeaderMap, HeaderValue, StatusCode,
         header::{CONTENT_TYPE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS},
     },
     middleware::{Next, from_fn_with_state},
-    response::{IntoResponse as _, Response},
+    response::Response,
 };
 use rustls::ServerConfig;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tracing::{error, warn};
 
 use self::{auth::Users, document::Document};
@@ -151,6 +156,20 @@ impl WebConfig {
         Ok(())
     }
 
+    /// Returns what makes a new connection one over TLS, by the certificates of now. `None`: plain HTTP is spoken.
+    pub fn acceptor(&self) -> Option<Acceptor> {
+        let first = self.last().tls.clone()?;
+        let config = self.now().tls.clone().unwrap_or(first);
+        Some(Acceptor(TlsAcceptor::from(config)))
+    }
+
+    /// Decides on a request by its headers. A password that was not seen before takes as long as its hash is dear.
+    pub async fn admit(&self, request: &HeaderMap) -> Admission {
+        let loaded = self.now();
+        let granted = loaded.users.admit(request).await;
+        Admission { loaded, granted }
+    }
+
     fn last(&self) -> Arc<Loaded> {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(&current)
@@ -251,27 +270,73 @@ pub fn serve_web(
     }
 }
 
-async fn guard(State(web): State<Arc<WebConfig>>, request: Request, next: Next) -> Response {
-    let loaded = web.now();
-    let mut response = if loaded.users.admit(request.headers()).await {
-        next.run(request).await
-    } else {
-        unauthorized()
-    };
-    let headers = response.headers_mut();
-    for (name, value) in &loaded.headers {
-        // What a handler says about its own answer counts.
-        headers.entry(name).or_insert_with(|| value.clone());
+/// The server's side of handshakes. Which protocol the client has chosen is in the connection.
+pub struct Acceptor(TlsAcceptor);
+
+impl fmt::Debug for Acceptor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Acceptor")
     }
+}
+
+impl Acceptor {
+    /// Shakes hands, within `limit`. A client that speaks plain HTTP hears so in plain HTTP, and is an error.
+    pub async fn accept(
+        &self,
+        stream: TcpStream,
+        limit: Duration,
+    ) -> io::Result<TlsStream<TcpStream>> {
+        secured::shake_hands(&self.0, stream, limit).await
+    }
+}
+
+/// The decision on a request.
+pub struct Admission {
+    loaded: Arc<Loaded>,
+    granted: bool,
+}
+
+impl fmt::Debug for Admission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admission")
+            .field("granted", &self.granted)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Admission {
+    /// Returns whether the request may pass. If not, [`unauthorized`] is the answer.
+    pub fn is_granted(&self) -> bool {
+        self.granted
+    }
+
+    /// Adds the headers of the file to an answer, whether the request may pass or not. What the answer has already, counts.
+    pub fn complete(&self, answer: &mut HeaderMap) {
+        for (name, value) in &self.loaded.headers {
+            answer.entry(name).or_insert_with(|| value.clone());
+        }
+    }
+}
+
+/// The answer to a request that may not pass: 401, as Go's toolkit words it.
+pub fn unauthorized() -> http::Response<&'static str> {
+    let mut response = http::Response::new("Unauthorized\n");
+    *response.status_mut() = StatusCode::UNAUTHORIZED;
+    let text = HeaderValue::from_static;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, text("text/plain; charset=utf-8"));
+    headers.insert(WWW_AUTHENTICATE, text("Basic"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, text("nosniff"));
     response
 }
 
-fn unauthorized() -> Response {
-    let text = HeaderValue::from_static;
-    let headers = [
-        (CONTENT_TYPE, text("text/plain; charset=utf-8")),
-        (WWW_AUTHENTICATE, text("Basic")),
-        (X_CONTENT_TYPE_OPTIONS, text("nosniff")),
-    ];
-    (StatusCode::UNAUTHORIZED, headers, "Unauthorized\n").into_response()
+async fn guard(State(web): State<Arc<WebConfig>>, request: Request, next: Next) -> Response {
+    let admission = web.admit(request.headers()).await;
+    let mut response = if admission.is_granted() {
+        next.run(request).await
+    } else {
+        unauthorized().map(Body::from)
+    };
+    admission.complete(response.headers_mut());
+    response
 }
