@@ -2,7 +2,10 @@
 
 use std::{ffi::OsString, path::PathBuf};
 
-use clap::{Arg, ArgAction, ArgMatches, Command, builder::PossibleValuesParser};
+use clap::{
+    Arg, ArgAction, ArgMatches, Command,
+    builder::{OsStringValueParser, PossibleValuesParser},
+};
 use shared::config::args::{bool_flag, normalise};
 
 use crate::config::{Generation, UnknownKeys};
@@ -56,9 +59,9 @@ impl Flags {
         let generation = matches.get_one::<String>("generation").map(String::as_str);
         Self {
             file: matches
-                .get_one::<PathBuf>("f")
-                .cloned()
-                .filter(|path| !path.as_os_str().is_empty()),
+                .get_one::<OsString>("f")
+                .filter(|path| !path.is_empty())
+                .map(PathBuf::from),
             unknown_keys: if is_set("strict") {
                 UnknownKeys::Refuse
             } else {
@@ -89,7 +92,7 @@ fn command() -> Command {
             Arg::new("f")
                 .long("f")
                 .value_name("FILE")
-                .value_parser(clap::value_parser!(PathBuf))
+                .value_parser(OsStringValueParser::new())
                 .help("Configuration file (required)"),
         )
         .arg(bool_flag("strict").help("Refuse unknown keys"))
