@@ -7,13 +7,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use axum::{
-    Router,
-    http::{StatusCode, header::CONTENT_TYPE},
-    response::{IntoResponse as _, Response},
-    routing::get,
-};
-use shared::metrics::{self, Family, MetricFamily, Registry, Source};
+use shared::metrics::{Family, MetricFamily, Source};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -43,32 +37,6 @@ pub(crate) struct Sources {
 pub(crate) struct Reloads {
     pub(crate) succeeded: AtomicU64,
     pub(crate) failed: AtomicU64,
-}
-
-/// Builds the router of the metrics port.
-pub(crate) fn router(sources: Sources) -> Router {
-    let ending = sources.ending.clone();
-    let registry = Arc::new(Registry::new(vec![Arc::new(sources)]));
-    let health = move || async move {
-        if ending.is_cancelled() {
-            (StatusCode::SERVICE_UNAVAILABLE, "ending\n")
-        } else {
-            (StatusCode::OK, "ok\n")
-        }
-    };
-    Router::new()
-        .route("/metrics", get(move || async move { print(&registry) }))
-        .route("/healthz", get(health))
-}
-
-fn print(registry: &Registry) -> Response {
-    match registry.page() {
-        Ok(page) => ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], page).into_response(),
-        Err(reason) => {
-            let text = format!("cannot print metrics: {reason}\n");
-            (StatusCode::INTERNAL_SERVER_ERROR, text).into_response()
-        }
-    }
 }
 
 impl Source for Sources {

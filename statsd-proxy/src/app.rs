@@ -17,6 +17,7 @@ use arc_swap::ArcSwap;
 use shared::{
     http::{self, Limits},
     lifecycle::{Drained, Tasks},
+    metrics,
 };
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -315,12 +316,9 @@ impl App {
             );
         }
         if let Some(listener) = metrics {
-            http::serve(
-                &admin,
-                listener,
-                telemetry::page::router(sources),
-                Limits::ADMIN,
-            );
+            let ending = sources.ending.clone();
+            let router = metrics::router(Arc::new(sources), ending);
+            http::serve(&admin, listener, router, Limits::ADMIN);
         }
         if config.watch_file {
             admin.spawn(

@@ -163,6 +163,7 @@ fn unknown_keys_warn_and_strict_refuses_them() {
     proxy.program.wait_for_line(
         "level=warning msg=\"Config contains invalid or deprecated keys\" error=bogus",
     );
+    proxy.http();
     assert_eq!(proxy.program.terminate().code(), Some(0));
     let path = config_file(file);
     let strict = run(&["-strict", "-f", path.to_str().unwrap()], &[]);

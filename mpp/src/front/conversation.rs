@@ -10,16 +10,15 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use shared::{http::web_config, lifecycle::Tasks};
+use shared::{http::web_config, lifecycle::Tasks, tls::Stream};
 use tokio::{net::TcpStream, time::timeout};
-use tokio_rustls::TlsStream;
 use tracing::debug;
 
 use super::{
     BUFFER, Front, HEAD,
     lengths::{Lengths, Watched},
 };
-use crate::proxy::{Client, body::ResponseBody, refusal, stream::Stream};
+use crate::proxy::{Client, body::ResponseBody, refusal};
 
 /// Requests that one HTTP/2 connection may have under way.
 const STREAMS: u32 = 128;
@@ -51,10 +50,7 @@ impl Connection {
         };
         let handshake = Box::pin(acceptor.accept(stream, HEAD));
         match stop.run_until_cancelled(handshake).await {
-            Some(Ok(stream)) => {
-                let stream = Box::new(TlsStream::Server(stream));
-                self.speaking(Stream::Tls(stream)).await;
-            }
+            Some(Ok(stream)) => self.speaking(stream.into()).await,
             Some(Err(reason)) => debug!("no TLS with {}: {reason}", self.peer),
             None => {}
         }

@@ -11,17 +11,16 @@ use http::{
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
+use shared::tls::Stream;
 use tokio::{
     net::TcpStream,
     time::{sleep, timeout},
 };
-use tokio_rustls::TlsStream;
 
 use super::{
     Client, Proxy,
     body::{Answer, Attempt, RequestBody, ResponseBody},
     pool::Link,
-    stream::Stream,
 };
 use crate::backend::{Backend, Failure};
 
@@ -170,7 +169,7 @@ pub(super) async fn dial(proxy: &Proxy, backend: &Backend) -> Result<Stream, Bro
             return Ok(Stream::Plain(stream));
         }
         let stream = proxy.tls.connect(endpoint.host(), stream, limit).await?;
-        Ok(Stream::Tls(Box::new(TlsStream::Client(stream))))
+        Ok(stream.into())
     })
     .await;
     match connected {

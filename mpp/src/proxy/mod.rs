@@ -17,7 +17,6 @@ pub(crate) mod pool;
 #[cfg(test)]
 mod properties;
 pub(crate) mod refusal;
-pub(crate) mod stream;
 mod tunnel;
 
 use std::{

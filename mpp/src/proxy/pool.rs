@@ -19,8 +19,9 @@ use hyper::{
     client::conn::http1::{self, SendRequest},
 };
 use hyper_util::rt::TokioIo;
+use shared::tls::Stream;
 
-use super::{body::RequestBody, stream::Stream};
+use super::body::RequestBody;
 use crate::backend::lock;
 
 /// Idle connections that are kept per server and worker thread.

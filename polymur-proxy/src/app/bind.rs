@@ -5,6 +5,7 @@ use std::sync::Arc;
 use shared::{
     http::{self, Limits},
     lifecycle::Tasks,
+    metrics,
     tls::server,
 };
 use tracing::info;
@@ -14,7 +15,7 @@ use crate::{
     config::{Addresses, Config},
     input::{self, Context},
     listen,
-    page::{self, Sources},
+    page::Sources,
     runstats::{self, Started},
 };
 
@@ -70,7 +71,9 @@ pub(super) async fn bind(
         input::udp::serve(context, socket);
     }
     if let Some((listener, _)) = metrics {
-        http::serve(admin, listener, page::router(sources), Limits::ADMIN);
+        let ending = sources.ending.clone();
+        let router = metrics::router(Arc::new(sources), ending);
+        http::serve(admin, listener, router, Limits::ADMIN);
     }
     Ok(addresses)
 }

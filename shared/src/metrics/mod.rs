@@ -1,10 +1,13 @@
 //! Metrics as Prometheus scrapes them.
 //!
 //! Each component owns one struct of plain counters, which its hot path bumps, and implements [`Source`] for it; the
-//! families are made only when somebody looks. [`Family`] builds them, [`Registry::page`] prints them.
+//! families are made only when somebody looks. [`Family`] builds them, [`Registry::page`] prints them, and [`router`] serves them.
+
+mod page;
 
 use std::{fmt, sync::Arc};
 
+pub use self::page::router;
 pub use prometheus::proto::MetricFamily;
 use prometheus::{
     Encoder as _, TextEncoder,

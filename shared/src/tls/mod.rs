@@ -1,7 +1,7 @@
 //! TLS for servers and clients: files and private authorities, reloading, pinning (feature `tls`).
 //!
 //! [`server`] makes what a listener needs, [`client`] what a connector needs; both from PEM that stands in files or in the
-//! text of a configuration. The cryptography is always that of aws-lc-rs and is passed on explicitly: nothing here looks at
+//! text of a configuration. [`Stream`] is a connection with or without. The cryptography is always that of aws-lc-rs and is passed on explicitly: nothing here looks at
 //! the process-wide default provider.
 
 mod certificate;
@@ -9,6 +9,7 @@ pub mod client;
 mod error;
 mod pem;
 pub mod server;
+mod stream;
 mod verify;
 
 use std::{
@@ -23,9 +24,9 @@ use rustls::{
     version::{TLS12, TLS13},
 };
 
-pub use self::error::Error;
 #[cfg(feature = "kubernetes")]
 pub(crate) use self::pem::certificates;
+pub use self::{error::Error, stream::Stream};
 use crate::config::secret::Secret;
 
 /// HTTP/2 in the list of application protocols.

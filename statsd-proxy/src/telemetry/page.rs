@@ -3,44 +3,12 @@
 //! The families are listed in the crate's README. Where every line goes to one node,
 //! `lines_received = lines_sent + lines_dropped` whenever nothing is under way; the families of nodes say where.
 
-use std::sync::{Arc, atomic::Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 
-use axum::{
-    Router,
-    http::{StatusCode, header::CONTENT_TYPE},
-    response::{IntoResponse as _, Response},
-    routing::get,
-};
-use shared::metrics::{self, Family, MetricFamily, Registry, Source};
+use shared::metrics::{Family, MetricFamily, Source};
 
 use super::Sources;
 use crate::{counters::DropReason, routing::Routing};
-
-/// Builds the router of the metrics port.
-pub(crate) fn router(sources: Sources) -> Router {
-    let ending = sources.ending.clone();
-    let registry = Arc::new(Registry::new(vec![Arc::new(sources)]));
-    let health = move || async move {
-        if ending.is_cancelled() {
-            (StatusCode::SERVICE_UNAVAILABLE, "ending\n")
-        } else {
-            (StatusCode::OK, "ok\n")
-        }
-    };
-    Router::new()
-        .route("/metrics", get(move || async move { print(&registry) }))
-        .route("/healthz", get(health))
-}
-
-fn print(registry: &Registry) -> Response {
-    match registry.page() {
-        Ok(page) => ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], page).into_response(),
-        Err(reason) => {
-            let text = format!("cannot print metrics: {reason}\n");
-            (StatusCode::INTERNAL_SERVER_ERROR, text).into_response()
-        }
-    }
-}
 
 impl Source for Sources {
     fn families(&self) -> Vec<MetricFamily> {

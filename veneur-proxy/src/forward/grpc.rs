@@ -12,7 +12,7 @@ use shared::lifecycle::Tasks;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::connect::{Connector, Security, Socket, Target, Version};
+use super::connect::{Connector, Security, Target, Version};
 use crate::observe::Failure;
 
 /// How we introduce ourselves.
@@ -49,7 +49,7 @@ pub(crate) async fn connect(
     limit: Duration,
     ended: impl FnOnce() + Send + 'static,
 ) -> io::Result<Channel> {
-    let socket: Socket = connector.connect(target, Version::Http2).await?;
+    let socket = connector.connect(target, Version::Http2).await?;
     let handshake = h2::client::Builder::new()
         .max_send_buffer_size(SEND_BUFFER)
         .enable_push(false)

@@ -3,19 +3,18 @@
 //! What TLS is spoken with is read from its files at the start, where the configuration names any, and otherwise when the
 //! first `https://` destination is dialled; [`Connector::reload`] reads it again for the connections to come.
 
-mod socket;
 mod target;
 
 use std::{fmt, io, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
 use shared::tls::{
-    self, H2, HTTP_1_1, Identity, Pem, Versions,
+    self, H2, HTTP_1_1, Identity, Pem, Stream, Versions,
     client::{Client, Roots, Settings, Verification},
 };
 use tokio::{net::TcpStream, task::spawn_blocking, time::timeout};
 
-pub(crate) use self::{socket::Socket, target::Target};
+pub(crate) use self::target::Target;
 use crate::config::outbound::ForwardTls;
 
 /// Whether a destination is spoken to over TLS.
@@ -87,19 +86,19 @@ impl Connector {
     }
 
     /// Connects, within the time limit for dialling.
-    pub(crate) async fn connect(&self, target: &Target, version: Version) -> io::Result<Socket> {
+    pub(crate) async fn connect(&self, target: &Target, version: Version) -> io::Result<Stream> {
         let late = || io::Error::new(io::ErrorKind::TimedOut, "context deadline exceeded");
         timeout(self.dial_timeout, self.dial(target, version))
             .await
             .unwrap_or_else(|_| Err(late()))
     }
 
-    async fn dial(&self, target: &Target, version: Version) -> io::Result<Socket> {
+    async fn dial(&self, target: &Target, version: Version) -> io::Result<Stream> {
         let stream = TcpStream::connect((target.host.as_str(), target.port)).await?;
         // Batches are written whole: waiting for more would only delay their end.
         stream.set_nodelay(true)?;
         if self.security(target, version) == Security::Plain {
-            return Ok(Socket::Plain(stream));
+            return Ok(Stream::Plain(stream));
         }
         let clients = self.clients().await?;
         let client = match version {
@@ -107,7 +106,7 @@ impl Connector {
             Version::Http2 => &clients.http2,
         };
         let stream = client.connect(&target.host, stream, self.dial_timeout);
-        Ok(Socket::Tls(Box::new(stream.await?)))
+        Ok(stream.await?.into())
     }
 
     async fn clients(&self) -> io::Result<Arc<Clients>> {

@@ -1,4 +1,4 @@
-//! A byte stream with or without TLS, on either side.
+//! A connection with TLS or without, on either side, as one type.
 
 use std::{
     io,
@@ -12,16 +12,20 @@ use tokio::{
 };
 use tokio_rustls::TlsStream;
 
+use super::{client, server};
+
 /// A connection to a client or to a server.
 #[derive(Debug)]
-pub(crate) enum Stream {
+pub enum Stream {
+    /// Without TLS.
     Plain(TcpStream),
+    /// With TLS. In a box, because its state is large.
     Tls(Box<TlsStream<TcpStream>>),
 }
 
 impl Stream {
-    /// Says whether the handshake has agreed on this protocol.
-    pub(crate) fn has_chosen(&self, protocol: &[u8]) -> bool {
+    /// Returns whether the handshake has agreed on this application protocol.
+    pub fn has_chosen(&self, protocol: &[u8]) -> bool {
         match self {
             Self::Plain(_) => false,
             Self::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(protocol),
@@ -84,5 +88,17 @@ impl AsyncWrite for Stream {
             Self::Plain(stream) => stream.is_write_vectored(),
             Self::Tls(stream) => stream.is_write_vectored(),
         }
+    }
+}
+
+impl From<client::TlsStream<TcpStream>> for Stream {
+    fn from(stream: client::TlsStream<TcpStream>) -> Self {
+        Self::Tls(Box::new(stream.into()))
+    }
+}
+
+impl From<server::TlsStream<TcpStream>> for Stream {
+    fn from(stream: server::TlsStream<TcpStream>) -> Self {
+        Self::Tls(Box::new(stream.into()))
     }
 }
