@@ -1,4 +1,4 @@
-//! Many Prometheus servers as one: the parts of promxy that touch no socket, no clock and no runtime.
+//! Many Prometheus servers as one.
 //!
 //! In reading order:
 //!
@@ -6,6 +6,7 @@
 //! * [`config`]: the configuration file
 //! * [`labels`]: label sets, relabelling, matchers
 //! * [`plan`]: which requests a query becomes, and what is left to evaluate here
+//! * [`upstream`]: what queries and the API ask the server groups for
 //! * [`servergroup`]: targets, their windows of time, and what their answers hold
 //! * [`series`]: samples and columns
 //! * [`merge`]: the answers of replicas and groups as one
@@ -23,6 +24,7 @@ pub mod plan;
 pub mod remote;
 pub mod series;
 pub mod servergroup;
+pub mod upstream;
 
 /// The README's example, run as a test.
 #[cfg(doctest)]

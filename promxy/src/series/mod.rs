@@ -2,7 +2,7 @@
 //!
 //! * [`Samples`]: what a raw fetch returns, at the times of the scrapes
 //! * [`Column`]: what a query returns, a number for each time of its grid and a bitmap of which are there
-//! * [`Histogram`]: a native histogram as the API shows it
+//! * [`Histogram`]: a native histogram as the API shows it; [`Native`]: as queries compute with it
 
 mod column;
 mod histogram;
@@ -10,7 +10,14 @@ mod histogram;
 pub use column::Column;
 pub use histogram::{Bucket, Histogram};
 
+use std::sync::Arc;
+
+use promql::histogram::FloatHistogram;
+
 use crate::labels::Labels;
+
+/// A native histogram that queries compute with. Clones share it.
+pub type Native = Arc<FloatHistogram>;
 
 /// A series.
 #[derive(Clone, Debug, PartialEq)]

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use crate::{
     config::{ServerGroup, go_url},
-    labels::{Labels, LabelsBuilder, relabel::relabel},
+    labels::{self, Labels, LabelsBuilder, relabel::relabel},
 };
 
 /// The label that holds the address.
@@ -47,7 +47,7 @@ pub fn assemble(
     discovered: &Labels,
     entry: &Labels,
 ) -> Result<Option<Target>, TargetError> {
-    let mut labels = LabelsBuilder::new(&entry.with(discovered));
+    let mut labels = LabelsBuilder::new(&labels::with(entry, discovered));
     labels.set(SCHEME, group.scheme.as_str());
     labels.set(PATH_PREFIX, group.path_prefix.as_str());
     if !relabel(&group.relabel, &mut labels) || labels.is_empty() {
@@ -64,7 +64,7 @@ pub fn assemble(
     go_url::check(&format!("{}://{authority}", labels.get(SCHEME))).map_err(TargetError::BadUrl)?;
     let host = address.to_owned();
     labels.retain(|name| !name.starts_with("__"));
-    let labels = labels.build().with(&group.labels);
+    let labels = labels::with(&labels.build(), &group.labels);
     Ok(Some(Target { url, host, labels }))
 }
 
@@ -115,8 +115,8 @@ mod tests {
     ) -> Result<Option<Target>, TargetError> {
         assemble(
             &group(keys),
-            &Labels::from_pairs(discovered),
-            &Labels::from_pairs(entry),
+            &discovered.iter().copied().collect(),
+            &entry.iter().copied().collect(),
         )
     }
 

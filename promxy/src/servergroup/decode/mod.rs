@@ -162,7 +162,7 @@ impl<'de> Deserialize<'de> for LabelSet {
                 while let Some(pair) = map.next_entry()? {
                     pairs.push(pair);
                 }
-                Ok(Labels::from_pairs(&pairs))
+                Ok(pairs.into_iter().collect())
             }
         }
 

@@ -393,7 +393,11 @@ impl<'de, S: Sink> Visitor<'de> for OneSeries<'_, 'de, S> {
                 }
             }
         }
-        let labels = Labels::from_pairs(&state.labels);
+        let labels = state
+            .labels
+            .iter()
+            .map(|(name, value)| (name, value))
+            .collect();
         state.series.push(Series { labels, data });
         Ok(())
     }
