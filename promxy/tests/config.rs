@@ -362,7 +362,7 @@ fn what_passes_in_silence_in_the_original_is_a_warning_here() {
             "promxy.server_groups[0].http_client.bar: unknown key, ignored",
             "scrape_configs: has no effect here",
             "promxy.server_groups[1]: no discovery, so no targets",
-            "promxy.server_groups[1]: same labels as promxy.server_groups[0]; aggregates take equal series of both for copies, set promxy.groups to disjoint if they are not",
+            "promxy.server_groups[1]: same labels as promxy.server_groups[0]; aggregates take equal series of both for copies, set promxy.groups to overlapping if they are, to disjoint if not",
         ]
     );
 }

@@ -174,6 +174,8 @@ impl Config {
     /// Returns what deserves a look in a file that makes sense.
     fn remarks(&self) -> Vec<String> {
         let mut remarks = Vec::new();
+        let promxy = self.section.section("promxy");
+        let says_groups = promxy.is_some_and(|promxy| !promxy.text("groups").is_empty());
         for (ordinal, group) in self.server_groups.iter().enumerate() {
             if group.discovery.is_empty() {
                 remarks.push(format!(
@@ -186,10 +188,10 @@ impl Config {
                 .iter()
                 .take(ordinal)
                 .position(|other| is_equal(&other));
-            if let (Some(twin), Groups::Overlapping) = (twin, self.groups) {
+            if let (Some(twin), false) = (twin, says_groups) {
                 remarks.push(format!(
                     "promxy.server_groups[{ordinal}]: same labels as promxy.server_groups[{twin}]; aggregates take equal series of both for copies, \
-                     set promxy.groups to disjoint if they are not"
+                     set promxy.groups to overlapping if they are, to disjoint if not"
                 ));
             }
         }
