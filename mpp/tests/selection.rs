@@ -325,20 +325,7 @@ fn compare(scenario: &Scenario, servers: &[Prometheus]) -> Vec<String> {
                 differences.push(format!("{metric}: expected {value}, got {got}"));
             }
         }
-        for (label, key) in [
-            ("Selector Strategy", "strategy"),
-            ("Selection Interval", "interval"),
-            ("Affinity Options Enabled", "affinity"),
-            ("Comparison Metric", "comparison"),
-        ] {
-            let got = status["runtime"][key].as_str().unwrap();
-            if page.runtime[label] != got {
-                differences.push(format!(
-                    "{label}: expected {}, got {got}",
-                    page.runtime[label]
-                ));
-            }
-        }
+        differences.extend(support::runtime_differences(&page.runtime, &status));
         assert_eq!(page.comparison_column, page.runtime["Comparison Metric"]);
     }
     let answer = mpp.get("/x");
