@@ -15,7 +15,8 @@ use shared::testing::golden;
 use support::{
     Mpp,
     client::{Response, request},
-    prometheus::{Manners, Prometheus, Reply},
+    prometheus::Reply,
+    trio::Trio,
 };
 
 /// What many requests have come to.
@@ -28,7 +29,7 @@ struct Summary {
 }
 
 struct Stage {
-    servers: [Prometheus; 3],
+    servers: Trio,
     mpp: Mpp,
 }
 
@@ -38,23 +39,19 @@ impl Stage {
     }
 
     fn with_addresses(args: &[&str], after: &str) -> Self {
-        let servers = [("b1", "100"), ("b2", "3000"), ("b3", "200")]
-            .map(|(name, samples)| Prometheus::start(name, Manners::good(samples)));
-        let endpoints: String = servers
-            .iter()
-            .map(|server| [server.url().as_str(), after, "\n"].concat())
-            .collect();
+        let servers = Trio::usual();
+        let endpoints = servers.endpoints().replace('\n', &format!("{after}\n"));
         let mpp = Mpp::start(
             &endpoints,
             &[args, &["--selection-interval", "1h"]].concat(),
         );
-        mpp.wait_for_rounds(1);
+        mpp.wait_until_answering(3);
         Self { servers, mpp }
     }
 
     fn ask(&self, headers: &str) -> Response {
         let bytes = format!("GET /x HTTP/1.1\r\nHost: mpp.example:9090\r\n{headers}\r\n");
-        let bytes = self.real(&bytes);
+        let bytes = self.servers.real(&bytes);
         request(self.mpp.port, bytes.as_bytes()).unwrap()
     }
 
@@ -63,37 +60,16 @@ impl Stage {
         for number in 0..count {
             let answer = self.ask(&headers(number));
             summary.statuses.insert(answer.status);
-            let by = self.recorded(answer.header("mpp.servedby").unwrap_or("nobody"));
+            let by = self
+                .servers
+                .recorded(answer.header("mpp.servedby").unwrap_or("nobody"));
             *summary.served_by.entry(by).or_default() += 1;
             if let Some(cookie) = answer.header("set-cookie") {
                 summary.responses_with_cookie += 1;
-                summary.cookies.insert(self.recorded(cookie));
+                summary.cookies.insert(self.servers.recorded(cookie));
             }
         }
         summary
-    }
-
-    /// With our ports in the place of recorded ones.
-    fn real(&self, text: &str) -> String {
-        let mut text = text.to_owned();
-        for (place, server) in self.servers.iter().enumerate() {
-            text = text.replace(
-                &format!("127.0.0.1:2400{}", place + 1),
-                &format!("127.0.0.1:{}", server.port),
-            );
-        }
-        text
-    }
-
-    fn recorded(&self, text: &str) -> String {
-        let mut text = text.to_owned();
-        for (place, server) in self.servers.iter().enumerate() {
-            text = text.replace(
-                &format!("127.0.0.1:{}", server.port),
-                &format!("127.0.0.1:2400{}", place + 1),
-            );
-        }
-        text
     }
 }
 
@@ -166,14 +142,16 @@ fn cookies_random() {
         let Some(sent) = step["client_sent"].as_str() else {
             continue;
         };
-        let sent = stage.real(sent);
+        let sent = stage.servers.real(sent);
         let answer = request(stage.mpp.port, sent.as_bytes()).unwrap();
         assert_eq!(answer.status, 200, "{label}");
         let recorded_sticks = !step["client_got"].as_str().unwrap().contains("Set-Cookie");
         if recorded_sticks {
             assert_eq!(answer.header("set-cookie"), None, "{label}");
             let recorded = step["client_got"].as_str().unwrap();
-            let by = stage.recorded(answer.header("mpp.servedby").unwrap());
+            let by = stage
+                .servers
+                .recorded(answer.header("mpp.servedby").unwrap());
             assert!(
                 recorded.contains(&format!("Mpp.servedby: {by}\r\n")),
                 "{label}: {by}"
@@ -213,7 +191,9 @@ fn cookies_dead_backend() {
     assert_eq!(after.statuses, BTreeSet::from([200]));
     assert!(!after.served_by.contains_key(B2), "{after:?}");
     assert_eq!(after.responses_with_cookie, 20);
-    let retries = stage.real(&format!("mpp_retries{{backend=\"{B2}\"}}"));
+    let retries = stage
+        .servers
+        .real(&format!("mpp_retries{{backend=\"{B2}\"}}"));
     assert!(stage.mpp.metric(&retries) >= 1.0);
 }
 

@@ -32,12 +32,7 @@ use shared::{
     },
 };
 use support::{
-    Mpp,
-    api::{Api, Asked},
-    command,
-    kubernetes::Recorded,
-    prometheus::Prometheus,
-    tls::server_config,
+    Mpp, api::Api, command, kubernetes::Recorded, prometheus::Prometheus, tls::server_config,
 };
 use tempfile::TempDir;
 
