@@ -137,12 +137,16 @@ const DEVIATIONS: &[(&str, &str, Instead)] = &[
         "L2",
         Asks("app%3Dprometheus%2Cenv%21%3Ddev"),
     ),
-    ("pods-selector-set-based", "L2", Asks("app+in+%28a%2Cb%29")),
+    (
+        "pods-selector-set-based",
+        "L2",
+        Asks("app%20in%20%28a%2Cb%29"),
+    ),
     ("pods-selector-exists", "L2", Asks("app")),
     (
         "pods-selector-spaces",
         "L2",
-        Asks("app%3Dprometheus%2C+tier%3Ddb"),
+        Asks("app%3Dprometheus%2C%20tier%3Ddb"),
     ),
     (
         "pods-selector-prefix",
@@ -262,6 +266,7 @@ impl<'s> Run<'s> {
         let started = self.mpp.is_ok();
         let fault = match instead {
             Some(Fails(words)) => Some((*words).to_owned()),
+            Some(Rows(_)) => None,
             _ => self.scenario.log.iter().find_map(|line| fault(line)),
         };
         let mut differences = match &self.mpp {
