@@ -47,7 +47,8 @@ struct Row {
 /// What was seen after a change of the file: rows as address, selected, uptime known.
 #[derive(Deserialize)]
 struct Change {
-    change: String,
+    #[serde(rename = "change")]
+    what: String,
     rows: Vec<(String, bool, bool)>,
     metrics: Vec<String>,
     request: String,
@@ -134,7 +135,7 @@ fn every_recorded_endpoints_file_is_read() {
         }
         for change in &scenario.reread {
             changes += 1;
-            deviating += usize::from(deviation(&change.change).is_some());
+            deviating += usize::from(deviation(&change.what).is_some());
             apply(change, &mpp, &servers);
         }
     }
@@ -211,7 +212,7 @@ fn probes_alone_use_path_and_credentials(mpp: &Mpp, servers: &Trio) {
 fn apply(change: &Change, mpp: &Mpp, servers: &Trio) {
     let file = mpp.folder.path().join("endpoints.txt");
     let dead = format!("http://127.0.0.1:{}", free_tcp_port());
-    let lines = match change.change.split(':').next().unwrap() {
+    let lines = match change.what.split(':').next().unwrap() {
         "start" => None,
         "file rewritten to b3 only" => Some(B3.to_owned()),
         "file emptied" => Some(String::new()),
@@ -229,7 +230,7 @@ fn apply(change: &Change, mpp: &Mpp, servers: &Trio) {
         mpp.write("new.txt", &servers.real(&lines));
         fs::rename(mpp.folder.path().join("new.txt"), &file).unwrap();
     }
-    let expected = deviation(&change.change).unwrap_or_else(|| {
+    let expected = deviation(&change.what).unwrap_or_else(|| {
         let rows = change.rows.iter();
         rows.map(|(address, selected, _)| (address.clone(), *selected))
             .collect()
@@ -237,7 +238,7 @@ fn apply(change: &Change, mpp: &Mpp, servers: &Trio) {
     let selected = change.metrics[0]
         .strip_prefix("mpp_selected_backends ")
         .unwrap();
-    eventually(&format!("{}: {expected:?}", change.change), || {
+    eventually(&format!("{}: {expected:?}", change.what), || {
         let rows: Vec<_> = candidates(mpp, servers)
             .into_iter()
             .map(|(address, selected)| (address.replace(&dead, DEAD), selected))
@@ -249,7 +250,7 @@ fn apply(change: &Change, mpp: &Mpp, servers: &Trio) {
         change.request.starts_with("HTTP/1.1 200"),
         mpp.get("/x").status == 200,
         "{}",
-        change.change
+        change.what
     );
 }
 

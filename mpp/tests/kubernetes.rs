@@ -11,18 +11,16 @@ mod support;
 use std::{
     collections::BTreeMap,
     fs,
-    path::Path,
     sync::{Arc, Mutex},
 };
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use shared::{
     config::secret::Secret,
     testing::{
         eventually, golden,
-        pki::{Authority, Issued, named},
+        pki::{Authority, named},
         process::Program,
         wire::free_tcp_port,
     },
@@ -32,7 +30,12 @@ use shared::{
     },
 };
 use support::{
-    Mpp, api::Api, command, kubernetes::Recorded, prometheus::Prometheus, tls::server_config,
+    Mpp,
+    api::Api,
+    command,
+    kubernetes::{Recorded, with_certificates, write_files},
+    prometheus::Prometheus,
+    tls::server_config,
 };
 use tempfile::TempDir;
 
@@ -243,7 +246,8 @@ impl<'s> Run<'s> {
         let api = Api::start(tls, move |_| answering.lock().unwrap().clone());
         let folder = TempDir::new().unwrap();
         let client = authority.issue(&named(&["mpp-client"]));
-        write_files(scenario, folder.path(), &authority, &client);
+        let files = &scenario.files;
+        write_files(&scenario.name, files, folder.path(), &authority, &client);
         if let Some(config) = config {
             let config = with_certificates(&config, &authority, &client);
             let config = config
@@ -316,13 +320,12 @@ impl<'s> Run<'s> {
             differences.push(format!("expected {expected:?}, got {rows:?}"));
         }
         let selected = mpp.metric("mpp_selected_backends");
-        let expected = match (instead, self.scenario.metrics.first()) {
-            (None | Some(Asks(_) | AsksAgain(_)), Some(line)) => line.clone(),
-            _ => {
-                let selected = expected.iter().filter(|(_, selected)| *selected).count();
-                format!("mpp_selected_backends {selected}")
-            }
-        };
+        let as_recorded = matches!(instead, None | Some(Asks(_) | AsksAgain(_)));
+        let recorded = self.scenario.metrics.first().filter(|_| as_recorded);
+        let expected = recorded.cloned().unwrap_or_else(|| {
+            let selected = expected.iter().filter(|(_, selected)| *selected).count();
+            format!("mpp_selected_backends {selected}")
+        });
         if format!("mpp_selected_backends {selected}") != expected {
             differences.push(format!("expected {expected}, got {selected}"));
         }
@@ -473,38 +476,4 @@ fn endpoints(hosts: &[&str]) -> Value {
         "addresses": addresses,
         "ports": [{"name": "web", "port": 24001, "protocol": "TCP"}],
     }]})
-}
-
-/// The files of a scenario; what the recording describes only in words is ours.
-fn write_files(scenario: &Scenario, folder: &Path, authority: &Authority, client: &Issued) {
-    let token = if scenario.name == "auth-tokenfile-and-token" {
-        "file-token"
-    } else {
-        "tok-1\n"
-    };
-    let recorded = scenario.files.iter();
-    let recorded = recorded.map(|(name, text)| (name.as_str(), text.as_str()));
-    let ca = authority.pem();
-    let ours = [
-        ("tokfile", token),
-        ("ca.pem", &ca),
-        ("ca.crt", &ca),
-        ("cli.pem", &client.certificate),
-        ("cli.key", &client.key),
-    ];
-    for (name, text) in recorded.chain(ours) {
-        fs::write(folder.join(name), text).unwrap();
-    }
-}
-
-fn with_certificates(config: &str, authority: &Authority, client: &Issued) -> String {
-    let certificates = [
-        ("ca.pem", &authority.pem()),
-        ("cli.pem", &client.certificate),
-        ("cli.key", &client.key),
-    ];
-    let texts = certificates.into_iter();
-    texts.fold(config.to_owned(), |config, (name, pem)| {
-        config.replace(&format!("<base64 of {name}>"), &STANDARD.encode(pem))
-    })
 }

@@ -1,7 +1,11 @@
-//! Answers of Kubernetes as they were recorded, in its protobuf, turned into the same answers in JSON.
+//! What recorded runs against Kubernetes need: its answers, recorded in its protobuf, as the same answers in JSON; and files.
 
+use std::{collections::BTreeMap, fs, path::Path};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use shared::testing::pki::{Authority, Issued};
 
 /// A recorded answer.
 #[derive(Debug, Clone, Deserialize)]
@@ -41,10 +45,9 @@ impl Recorded {
     }
 }
 
-fn subset(one: Message) -> Value {
-    let address = |one: Message| json!({"ip": one.text(1)});
-    let port =
-        |one: Message| json!({"name": one.text(1), "port": one.number(2), "protocol": one.text(3)});
+fn subset(one: &Message) -> Value {
+    let address = |one: &Message| json!({"ip": one.text(1)});
+    let port = |one: &Message| json!({"name": one.text(1), "port": one.number(2), "protocol": one.text(3)});
     json!({
         "addresses": one.map(1, address),
         "notReadyAddresses": one.map(2, address),
@@ -52,10 +55,10 @@ fn subset(one: Message) -> Value {
     })
 }
 
-fn pod(one: Message) -> Value {
-    let port = |one: Message| json!({"name": one.text(1), "containerPort": one.number(3).unwrap_or(0), "protocol": one.text(4)});
+fn pod(one: &Message) -> Value {
+    let port = |one: &Message| json!({"name": one.text(1), "containerPort": one.number(3).unwrap_or(0), "protocol": one.text(4)});
     let container =
-        |one: Message| json!({"name": one.text(1).unwrap_or_default(), "ports": one.map(6, port)});
+        |one: &Message| json!({"name": one.text(1).unwrap_or_default(), "ports": one.map(6, port)});
     let containers = one.messages(2).first().map(|spec| spec.map(2, container));
     let status = one.messages(3).first().map(|status| {
         let phase = status.text(1);
@@ -71,6 +74,47 @@ fn pod(one: Message) -> Value {
         })
     });
     json!({"metadata": {}, "spec": {"containers": containers.unwrap_or_default()}, "status": status})
+}
+
+/// The files of a scenario; what the recording describes only in words is ours.
+pub(crate) fn write_files(
+    scenario: &str,
+    recorded: &BTreeMap<String, String>,
+    folder: &Path,
+    authority: &Authority,
+    client: &Issued,
+) {
+    let token = if scenario == "auth-tokenfile-and-token" {
+        "file-token"
+    } else {
+        "tok-1\n"
+    };
+    let recorded = recorded.iter();
+    let recorded = recorded.map(|(name, text)| (name.as_str(), text.as_str()));
+    let ca = authority.pem();
+    let ours = [
+        ("tokfile", token),
+        ("ca.pem", &ca),
+        ("ca.crt", &ca),
+        ("cli.pem", &client.certificate),
+        ("cli.key", &client.key),
+    ];
+    for (name, text) in recorded.chain(ours) {
+        fs::write(folder.join(name), text).unwrap();
+    }
+}
+
+/// Puts certificates in the place of the words for them.
+pub(crate) fn with_certificates(config: &str, authority: &Authority, client: &Issued) -> String {
+    let certificates = [
+        ("ca.pem", &authority.pem()),
+        ("cli.pem", &client.certificate),
+        ("cli.key", &client.key),
+    ];
+    let texts = certificates.into_iter();
+    texts.fold(config.to_owned(), |config, (name, pem)| {
+        config.replace(&format!("<base64 of {name}>"), &STANDARD.encode(pem))
+    })
 }
 
 /// The fields of a protobuf message: numbers, and what has a length.
@@ -102,8 +146,8 @@ impl Message {
             .collect()
     }
 
-    fn map(&self, field: u64, f: impl Fn(Self) -> Value) -> Vec<Value> {
-        self.messages(field).into_iter().map(f).collect()
+    fn map(&self, field: u64, f: impl Fn(&Self) -> Value) -> Vec<Value> {
+        self.messages(field).iter().map(f).collect()
     }
 
     fn text(&self, field: u64) -> Option<String> {

@@ -6,9 +6,11 @@ pub(crate) mod api;
 pub(crate) mod client;
 pub(crate) mod exchange;
 pub(crate) mod kubernetes;
+pub(crate) mod marathon;
 pub(crate) mod prometheus;
 pub(crate) mod signature;
 pub(crate) mod tls;
+pub(crate) mod transcript;
 pub(crate) mod trio;
 
 use std::{
