@@ -41,7 +41,9 @@ impl Cluster {
                 ("login-401", _) => (401, "no".to_owned()),
                 ("login-no-token", _) => (200, "{}".to_owned()),
                 ("login-not-json", _) => (200, "nope".to_owned()),
-                (_, false) => (200, json!({"token": "tok-A"}).to_string()),
+                (_, false) | ("token-refresh-still-401", _) => {
+                    (200, json!({"token": "tok-A"}).to_string())
+                }
                 (_, true) => (200, json!({"token": "tok-B"}).to_string()),
             }
         };
