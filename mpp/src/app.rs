@@ -5,7 +5,7 @@ use std::{
     net::{SocketAddr, TcpListener},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -34,7 +34,7 @@ use crate::{
         marathon::{MarathonError, MarathonLocator},
     },
     probe::Prober,
-    proxy::{Proxy, affinity::Affinity},
+    proxy::{Proxy, affinity::Affinity, choice::Router},
     select::Selector,
 };
 
@@ -150,13 +150,11 @@ impl App {
         health::start(&background, Arc::clone(&backends), prober, selector.clone());
         let proxy = Arc::new(Proxy {
             attempts: config.attempts,
-            strategy: config.strategy,
             selector: selector.clone(),
-            affinity: Affinity::new(&config.affinity),
+            router: Router::new(config.strategy, Affinity::new(&config.affinity)),
             tls: crate::tls::for_requests(config.insecure_certs)?,
             host_name: host_name(),
             tasks: serving.child(),
-            turn: AtomicUsize::new(0),
         });
         let leaving = Arc::new(AtomicBool::new(false));
         let admin = Arc::new(Admin {

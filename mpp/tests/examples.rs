@@ -89,7 +89,7 @@ fn dashboard_and_alerts_use_metrics_that_exist() {
     let servers = ["b1", "b2"].map(|name| Prometheus::start(name, Manners::good("1")));
     let endpoints: String = servers.iter().map(|server| server.url() + "\n").collect();
     let mpp = Mpp::start(&endpoints, &["--routing-strategy", "random"]);
-    mpp.wait_for_rounds(1);
+    mpp.wait_until_answering(2);
     // A retry and a hit of a cookie bring the families that are there only then.
     servers[0].set(|manners| manners.proxied = Reply::Status(502, "bad"));
     for server in &servers {

@@ -22,6 +22,7 @@ use support::{
     Mpp,
     client::request_within,
     prometheus::{Manners, Prometheus, Reply},
+    trio::Trio,
 };
 
 /// Requests a second, over all clients.
@@ -107,12 +108,9 @@ impl Load {
 }
 
 /// Three servers, of which the second is the best, and mpp before them with long rounds, so that only failures move it.
-fn three(args: &[&str]) -> ([Prometheus; 3], Mpp) {
-    let servers = [("b1", "100"), ("b2", "3000"), ("b3", "200")]
-        .map(|(name, samples)| Prometheus::start(name, Manners::good(samples)));
-    let endpoints: String = servers.iter().map(|server| server.url() + "\n").collect();
-    let mpp = Mpp::start(&endpoints, args);
-    mpp.wait_for_rounds(1);
+fn three(args: &[&str]) -> (Trio, Mpp) {
+    let servers = Trio::usual();
+    let mpp = servers.front(args);
     (servers, mpp)
 }
 
@@ -138,10 +136,7 @@ fn a_killed_server_fails_no_request_and_returns() {
         servers[1].stop();
         load.run(PHASE);
         servers[1].restart();
-        eventually("the server to return", || {
-            let answer = mpp.get("/x");
-            (answer.header("mpp.servedby") == Some(&servers[1].url())).then_some(())
-        });
+        wait_until_served_by(&mpp, &servers[1]);
         load.run(PHASE);
         let failed = load.finish(&format!("killed and back ({strategy})"));
         assert!(failed.is_empty(), "{failed:?}");
@@ -298,9 +293,10 @@ fn a_server_that_fails_requests_but_answers_probes_is_ejected_and_comes_back_by_
         "mpp_backend_ejections_total{{backend=\"{}\"}}",
         servers[1].url()
     );
-    assert_eq!(mpp.metric(&ejections), 1.0);
-    let tried = servers[1].seen().len();
-    assert_eq!(tried, 3, "after three failures in a row it is left alone");
+    let (tried, ejections) = (servers[1].seen().len(), mpp.metric(&ejections) as usize);
+    assert!(ejections >= 1);
+    // After three failures in a row it is left alone. On a slow machine it may have been let back in meanwhile, and failed anew.
+    assert_eq!(tried / 3, ejections);
     servers[1].set(|manners| manners.proxied = Reply::Served);
     wait_until_served_by(&mpp, &servers[1]);
 }
@@ -324,7 +320,7 @@ fn what_changes_something_is_not_sent_twice() {
 #[test]
 fn when_nobody_answers_the_client_is_told_why_and_the_selection_stays() {
     let (mut servers, mpp) = three(&["--selection-interval", "1s"]);
-    for server in &mut servers {
+    for server in servers.iter_mut() {
         server.stop();
     }
     let answer = mpp.get("/x");

@@ -15,7 +15,8 @@ use shared::testing::{PATIENCE, eventually, golden};
 use support::{
     Mpp,
     client::{Response, request_within},
-    prometheus::{Manners, Prometheus, Reply},
+    prometheus::{Prometheus, Reply},
+    trio::Trio,
 };
 
 #[derive(Deserialize)]
@@ -95,23 +96,20 @@ fn every_recorded_failure_ends_the_same_or_better() {
     let (mut steps, mut deviating, mut failures) = (0, 0, Vec::new());
     for scenario in &scenarios {
         let name = scenario.scenario.as_str();
-        let mut servers = [("b1", "100"), ("b2", "3000"), ("b3", "200")]
-            .map(|(name, samples)| Prometheus::start(name, Manners::good(samples)));
+        let mut servers = Trio::usual();
         if name == "all-down-at-start" {
             servers.iter_mut().for_each(Prometheus::stop);
         }
-        let endpoints: String = servers.iter().map(|server| server.url() + "\n").collect();
         let interval = if name.starts_with("all-down") {
             "1s"
         } else {
             "1h"
         };
         // As recorded: no ejection, so that each request meets the failure.
-        let mpp = Mpp::start(
-            &endpoints,
-            &["--selection-interval", interval, "--eject-after", "0"],
-        );
-        mpp.wait_for_rounds(1);
+        let args = ["--selection-interval", interval, "--eject-after", "0"];
+        let mpp = Mpp::start(&servers.endpoints(), &args);
+        let answering = if name == "all-down-at-start" { 0 } else { 3 };
+        mpp.wait_until_answering(answering);
         servers[1].set(|manners| manners.proxied = reply(name));
         for (place, step) in scenario.steps.iter().enumerate() {
             match (name, place) {
@@ -173,7 +171,7 @@ fn every_recorded_failure_ends_the_same_or_better() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
-fn end(answer: Option<&Response>, servers: &[Prometheus]) -> End {
+fn end(answer: Option<&Response>, servers: &Trio) -> End {
     let Some(answer) = answer else {
         return End::Silence;
     };
@@ -182,11 +180,7 @@ fn end(answer: Option<&Response>, servers: &[Prometheus]) -> End {
         return End::Cut;
     }
     let by = answer.header("mpp.servedby").unwrap_or_default();
-    let place = servers
-        .iter()
-        .position(|server| server.url() == by)
-        .map_or(0, |place| place + 1);
-    End::Answer(answer.status, place)
+    End::Answer(answer.status, servers.number(by))
 }
 
 fn recorded(step: &Step) -> End {

@@ -25,7 +25,7 @@ use support::{
 fn stage(args: &[&str]) -> (Prometheus, Mpp) {
     let server = Prometheus::start("b1", Manners::good("1"));
     let mpp = Mpp::start(&server.url(), args);
-    mpp.wait_for_rounds(1);
+    mpp.wait_until_answering(1);
     (server, mpp)
 }
 

@@ -8,40 +8,20 @@
 
 mod support;
 
-use std::collections::BTreeMap;
-
 use serde::Deserialize;
 use shared::testing::golden;
 use support::{
     Mpp,
-    client::{Response, request},
-    host_name,
-    prometheus::{Manners, Prometheus, Reply, Seen},
+    client::request,
+    exchange::{self, Step},
+    prometheus::{Manners, Prometheus, Reply},
+    trio::Trio,
 };
 
 #[derive(Deserialize)]
 struct Scenario {
     steps: Vec<Step>,
 }
-
-#[derive(Deserialize)]
-struct Step {
-    label: String,
-    client_sent: String,
-    #[serde(default)]
-    backend_saw: Vec<RecordedRequest>,
-    client_got: String,
-}
-
-#[derive(Deserialize)]
-struct RecordedRequest {
-    backend: String,
-    head: String,
-    body: String,
-}
-
-/// An exchange as facts by name; header names in lower case.
-type Facts = BTreeMap<String, String>;
 
 /// Where one exchange deviates: label, row of the specification, fact, and its value instead (`None`: it is absent).
 type Deviation = (
@@ -51,8 +31,7 @@ type Deviation = (
     Option<&'static str>,
 );
 
-/// Beside these, everywhere: `X-Forwarded-Host` is the client's host (H1), the cookie has a path (A1), `Accept-Encoding`, `User-Agent`
-/// and `Content-Type` are not invented (7), chunked answers stay chunked (R6), the bodies of our own 400s are ours.
+/// Beside these, [`exchange::wanted`] says what is different everywhere.
 const REQUESTS: &[Deviation] = &[
     (
         "path with fragment characters",
@@ -152,23 +131,11 @@ const RESPONSES: &[Deviation] = &[
     ),
 ];
 
-fn three() -> [Prometheus; 3] {
-    [("b1", "100"), ("b2", "3000"), ("b3", "200")]
-        .map(|(name, samples)| Prometheus::start(name, Manners::good(samples)))
-}
-
-fn start(servers: &[Prometheus]) -> Mpp {
-    let endpoints: String = servers.iter().map(|server| server.url() + "\n").collect();
-    let mpp = Mpp::start(&endpoints, &["--selection-interval", "1h"]);
-    mpp.wait_for_rounds(1);
-    mpp
-}
-
 #[test]
 fn recorded_requests_reach_the_server_as_recorded() {
     let scenario: Scenario = golden::json(support::golden("http/routing-requests.json"));
-    let servers = three();
-    let mpp = start(&servers);
+    let servers = Trio::usual();
+    let mpp = servers.front(&["--selection-interval", "1h"]);
     replay("requests", &scenario, REQUESTS, &servers, &mpp, |_| {
         Reply::Served
     });
@@ -177,8 +144,8 @@ fn recorded_requests_reach_the_server_as_recorded() {
 #[test]
 fn recorded_answers_reach_the_client_as_recorded() {
     let scenario: Scenario = golden::json(support::golden("http/routing-responses.json"));
-    let servers = three();
-    let mpp = start(&servers);
+    let servers = Trio::usual();
+    let mpp = servers.front(&["--selection-interval", "1h"]);
     replay("answers", &scenario, RESPONSES, &servers, &mpp, answer_of);
 }
 
@@ -186,7 +153,7 @@ fn replay(
     what: &str,
     scenario: &Scenario,
     deviations: &[Deviation],
-    servers: &[Prometheus],
+    servers: &Trio,
     mpp: &Mpp,
     reply: impl Fn(&Step) -> Reply,
 ) {
@@ -202,18 +169,16 @@ fn replay(
             sent
         };
         let answer = request(mpp.port, &sent);
-        let seen: Vec<(usize, Seen)> = servers
+        let seen: Vec<_> = servers
             .iter()
-            .enumerate()
-            .flat_map(|(place, server)| {
-                server
-                    .take_seen()
-                    .into_iter()
-                    .map(move |seen| (place, seen))
+            .zip(["b1", "b2", "b3"])
+            .flat_map(|(server, name)| {
+                let seen = server.take_seen().into_iter();
+                seen.map(move |seen| (name.to_owned(), seen))
             })
             .collect();
-        let got = got(answer.as_ref(), &seen, servers);
-        let mut want = wanted(step);
+        let got = exchange::got(answer.as_ref(), &seen, |text| servers.recorded(text));
+        let mut want = exchange::wanted(step);
         let mut listed = false;
         for (label, _, fact, value) in deviations {
             if step.label.starts_with(label) {
@@ -232,21 +197,8 @@ fn replay(
             want.insert("body".to_owned(), got["body"].clone());
         }
         deviating += usize::from(listed);
-        if got != want {
-            let differences: Vec<String> = got
-                .keys()
-                .chain(want.keys())
-                .collect::<std::collections::BTreeSet<_>>()
-                .into_iter()
-                .filter(|key| got.get(*key) != want.get(*key))
-                .map(|key| {
-                    format!(
-                        "  {key}: expected {:?}, got {:?}",
-                        want.get(key),
-                        got.get(key)
-                    )
-                })
-                .collect();
+        let differences = exchange::differences(&want, &got);
+        if !differences.is_empty() {
             failures.push(format!("{}\n{}", step.label, differences.join("\n")));
         }
     }
@@ -256,140 +208,6 @@ fn replay(
         failures.len()
     );
     assert!(failures.is_empty(), "{}", failures.join("\n"));
-}
-
-/// The recorded exchange, with what is meant to be different everywhere.
-fn wanted(step: &Step) -> Facts {
-    let client: BTreeMap<String, String> = headers(&step.client_sent).collect();
-    let mut facts = Facts::new();
-    for recorded in &step.backend_saw {
-        facts.insert("server".to_owned(), recorded.backend.clone());
-        request_facts(&recorded.head, &recorded.body, &mut facts);
-        if !client.contains_key("x-forwarded-host")
-            && let Some(host) = client.get("host")
-        {
-            facts.insert("> x-forwarded-host".to_owned(), host.clone());
-        }
-        for invented in ["accept-encoding", "user-agent"] {
-            if !client.contains_key(invented) {
-                facts.remove(&format!("> {invented}"));
-            }
-        }
-    }
-    let (head, body) = step.client_got.split_once("\r\n\r\n").unwrap();
-    // An interim answer comes before the real one.
-    let (head, body) = match body.split_once("\r\n\r\n") {
-        Some((head, body)) if step.client_got.starts_with("HTTP/1.1 100") => (head, body),
-        _ => (head, body),
-    };
-    let status = head.split(' ').nth(1).unwrap();
-    facts.insert("status".to_owned(), status.to_owned());
-    if status == "400" && step.backend_saw.is_empty() {
-        return facts;
-    }
-    answer_facts(headers(head), body, &mut facts);
-    facts
-}
-
-fn got(answer: Option<&Response>, seen: &[(usize, Seen)], servers: &[Prometheus]) -> Facts {
-    let recorded_names = |text: &str| {
-        let mut text = text.replace(&host_name(), "HOSTNAME");
-        for (place, server) in servers.iter().enumerate() {
-            text = text.replace(
-                &format!("127.0.0.1:{}", server.port),
-                &format!("127.0.0.1:2400{}", place + 1),
-            );
-        }
-        text
-    };
-    let mut facts = Facts::new();
-    for (place, request) in seen {
-        facts.insert("server".to_owned(), format!("b{}", place + 1));
-        let body = if request.body.len() > 100_000 {
-            format!("<{} bytes>", request.body.len())
-        } else {
-            request.body.iter().map(|byte| char::from(*byte)).collect()
-        };
-        request_facts(&recorded_names(&request.head), &body, &mut facts);
-    }
-    let Some(answer) = answer else {
-        return facts;
-    };
-    facts.insert("status".to_owned(), answer.status.to_string());
-    if answer.status == 400 && seen.is_empty() {
-        return facts;
-    }
-    let body: String = answer.body.iter().map(|byte| char::from(*byte)).collect();
-    let headers = answer
-        .headers
-        .iter()
-        .map(|(name, value)| (name.clone(), recorded_names(value)));
-    answer_facts(headers, &body, &mut facts);
-    facts
-}
-
-fn request_facts(head: &str, body: &str, facts: &mut Facts) {
-    let line = head.lines().next().unwrap();
-    let (method, rest) = line.split_once(' ').unwrap();
-    facts.insert("method".to_owned(), method.to_owned());
-    facts.insert(
-        "target".to_owned(),
-        rest.rsplit_once(' ').unwrap().0.to_owned(),
-    );
-    facts.insert("request body".to_owned(), body.to_owned());
-    for (name, value) in headers(head) {
-        append(facts, format!("> {name}"), &value);
-    }
-}
-
-fn answer_facts(headers: impl Iterator<Item = (String, String)>, body: &str, facts: &mut Facts) {
-    let shown = if body.contains("bytes total>") {
-        // Recorded in short.
-        "<3000000 bytes>".to_owned()
-    } else if body.len() > 100_000 {
-        let length = body.len();
-        format!("<{length} bytes>")
-    } else {
-        body.to_owned()
-    };
-    facts.insert("body".to_owned(), shown);
-    for (name, value) in headers {
-        // Times differ; how a body is framed does not matter; a type that the server did not give is not invented.
-        let framing = name == "transfer-encoding" || name == "content-length" && value != "30";
-        let invented =
-            name == "content-type" && value == "text/plain; charset=utf-8" && body != "OK";
-        if name == "date"
-            || name == "connection"
-            || framing
-            || invented
-            || name == "vary" && value.contains("Accept,")
-        {
-            continue;
-        }
-        append(
-            facts,
-            format!("< {name}"),
-            &value
-                .replace("; HttpOnly", "; Path=/; HttpOnly")
-                .replace("Path=/; Path=/", "Path=/"),
-        );
-    }
-}
-
-fn append(facts: &mut Facts, name: String, value: &str) {
-    let entry = facts.entry(name).or_default();
-    if !entry.is_empty() {
-        entry.push_str(" | ");
-    }
-    entry.push_str(value);
-}
-
-fn headers(head: &str) -> impl Iterator<Item = (String, String)> {
-    head.split("\r\n")
-        .skip(1)
-        .take_while(|line| !line.is_empty())
-        .filter_map(|line| line.split_once(':'))
-        .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
 }
 
 /// What the recorded server answered: the data names it, and the recorded result leaves little choice.
@@ -472,7 +290,7 @@ fn answer_of(step: &Step) -> Reply {
 fn a_long_body_is_streamed_without_being_kept_and_one_too_long_is_refused() {
     let server = Prometheus::start("b1", Manners::good("1"));
     let mpp = Mpp::start(&server.url(), &["--max-request-bytes", "4000000"]);
-    mpp.wait_for_rounds(1);
+    mpp.wait_until_answering(1);
     let send = |length: usize| {
         let head = format!("POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n\r\n");
         request(mpp.port, &[head.as_bytes(), &vec![b'x'; length]].concat())

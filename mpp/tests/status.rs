@@ -23,17 +23,14 @@ use support::{
     Mpp,
     client::{Response, request},
     prometheus::{Manners, Prometheus, Reply},
+    trio::Trio,
 };
 
-fn stage(args: &[&str]) -> (Vec<Prometheus>, Mpp) {
-    let mut servers: Vec<Prometheus> = [("b1", "100"), ("b2", "3000"), ("b3", "200")]
-        .into_iter()
-        .map(|(name, samples)| Prometheus::start(name, Manners::good(samples)))
-        .collect();
+fn stage(args: &[&str]) -> (Trio, Mpp) {
+    let mut servers = Trio::usual();
     servers[2].stop();
-    let endpoints: String = servers.iter().map(|server| server.url() + "\n").collect();
-    let mpp = Mpp::start(&endpoints, args);
-    mpp.wait_for_rounds(1);
+    let mpp = Mpp::start(&servers.endpoints(), args);
+    mpp.wait_until_answering(2);
     assert_eq!(mpp.get("/x").status, 200);
     (servers, mpp)
 }
@@ -66,7 +63,7 @@ fn the_page_names_every_server_with_its_state_and_asks_nothing_of_others() {
     ] {
         assert!(page.contains(text), "{text} is missing:\n{page}");
     }
-    for server in &servers {
+    for server in servers.iter() {
         assert!(
             page.contains(&format!("href=\"{}/status\"", server.url())),
             "{page}"

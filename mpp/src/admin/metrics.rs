@@ -143,7 +143,7 @@ impl Metrics {
     }
 
     fn affinity(&self) -> Vec<MetricFamily> {
-        let affinity = &self.proxy.affinity;
+        let affinity = &self.proxy.router.affinity;
         let mut family = Family::counter(
             "mpp_affinity_hits",
             "The number of requests routed based on affinity match",

@@ -37,8 +37,10 @@ pub struct Affinity {
 
 /// How a server was found for a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Match {
+pub enum Match {
+    /// By the cookie that names the server.
     Cookie,
+    /// By the client's address.
     SourceIp,
 }
 
@@ -55,7 +57,7 @@ impl Affinity {
     }
 
     /// Returns the one of `targets` that the client sticks to.
-    pub(crate) fn find<'a>(
+    pub fn find<'a>(
         &self,
         headers: &HeaderMap,
         peer: IpAddr,
@@ -78,14 +80,14 @@ impl Affinity {
     }
 
     /// Remembers which server has answered an address.
-    pub(crate) fn remember(&self, source: Option<IpAddr>, backend: &Arc<Backend>) {
+    pub fn remember(&self, source: Option<IpAddr>, backend: &Arc<Backend>) {
         if let (Some(by_address), Some(source)) = (&self.by_address, source) {
             lock(by_address).put(source, Arc::clone(backend));
         }
     }
 
     /// Returns the client's address if addresses are remembered.
-    pub(crate) fn source(&self, headers: &HeaderMap, peer: IpAddr) -> Option<IpAddr> {
+    pub fn source(&self, headers: &HeaderMap, peer: IpAddr) -> Option<IpAddr> {
         self.by_address.as_ref().map(|_| source(headers, peer))
     }
 }

@@ -39,19 +39,19 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 
 /// What servers are told about a client.
 #[derive(Debug, Clone)]
-pub(crate) struct Origin {
+pub struct Origin {
     /// The client's address.
-    pub(crate) client: HeaderValue,
+    pub client: HeaderValue,
     /// `http` or `https`; `ws` or `wss` for a request to upgrade.
-    pub(crate) scheme: HeaderValue,
+    pub scheme: HeaderValue,
     /// The host that the client asked for.
-    pub(crate) host: Option<HeaderValue>,
+    pub host: Option<HeaderValue>,
     /// Our own host name.
-    pub(crate) server: HeaderValue,
+    pub server: HeaderValue,
 }
 
 /// Removes what is meant for the next hop, with all headers that `Connection` names.
-pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(CONNECTION) {
         let named: Vec<HeaderName> = headers
             .get_all(CONNECTION)
@@ -73,7 +73,7 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
 }
 
 /// Makes the headers of a client those of a server's request, all but `Host`.
-pub(crate) fn forward(headers: &mut HeaderMap, origin: &Origin) {
+pub fn forward(headers: &mut HeaderMap, origin: &Origin) {
     let chain = forwarded_for(headers, &origin.client);
     headers.insert(FORWARDED_FOR, chain);
     if !headers.contains_key(FORWARDED_PROTO) {
@@ -103,7 +103,7 @@ fn forwarded_for(headers: &HeaderMap, client: &HeaderValue) -> HeaderValue {
 }
 
 /// Says in an answer which server it is from, before what that server may have said itself.
-pub(crate) fn served_by(headers: &mut HeaderMap, backend: &Backend) {
+pub fn served_by(headers: &mut HeaderMap, backend: &Backend) {
     let ours = backend.origin_value.clone();
     if !headers.contains_key(SERVED_BY) {
         headers.insert(SERVED_BY, ours);
@@ -117,7 +117,7 @@ pub(crate) fn served_by(headers: &mut HeaderMap, backend: &Backend) {
 }
 
 /// Sticks the client to the server.
-pub(crate) fn set_cookie(headers: &mut HeaderMap, backend: &Backend) {
+pub fn set_cookie(headers: &mut HeaderMap, backend: &Backend) {
     headers.append(SET_COOKIE, backend.cookie_value.clone());
 }
 

@@ -1,18 +1,19 @@
 //! The way of a request: a server is chosen, by affinity or by strategy; the request goes there; what that server cannot answer,
 //! another one is asked. Only then does the client see anything, and from then on the answer streams.
 //!
-//! * [`choice`]: which server
+//! * [`choice`], [`affinity`]: which server
 //! * `attempt`: one try at one server
-//! * `headers`, `body`: what is changed on the way, and how bodies pass
+//! * [`headers`]: what is changed on the way
+//! * `body`: how bodies pass
 //! * `pool`: connections to servers
 //! * `tunnel`: requests that leave HTTP (websockets)
 //! * `refusal`: our own words to clients
 
-pub(crate) mod affinity;
+pub mod affinity;
 mod attempt;
 pub(crate) mod body;
 pub mod choice;
-pub(crate) mod headers;
+pub mod headers;
 pub(crate) mod pool;
 #[cfg(test)]
 mod properties;
@@ -21,7 +22,7 @@ mod tunnel;
 
 use std::{
     net::IpAddr,
-    sync::{Arc, atomic::AtomicUsize},
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
@@ -36,15 +37,10 @@ use shared::{lifecycle::Tasks, tls::client::Client as Tls};
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
-use crate::{
-    backend::Backend,
-    config::{Attempts, Strategy},
-    select::Selector,
-};
-use affinity::{Affinity, Match};
+use crate::{backend::Backend, config::Attempts, select::Selector};
 use attempt::{Broken, Template};
 use body::{RequestBody, ResponseBody};
-use choice::Choice;
+use choice::{Choice, Router};
 use headers::Origin;
 
 /// How long a request waits for a round of selection when nobody else is left to try.
@@ -56,14 +52,12 @@ const BODY_SILENCE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Proxy {
     pub(crate) attempts: Attempts,
-    pub(crate) strategy: Strategy,
     pub(crate) selector: Selector,
-    /// The affinities of all clients.
-    pub affinity: Affinity,
+    /// Who gets which request.
+    pub router: Router,
     pub(crate) tls: Tls,
     pub(crate) host_name: HeaderValue,
     pub(crate) tasks: Tasks,
-    pub(crate) turn: AtomicUsize,
 }
 
 /// A client's connection.
@@ -157,9 +151,7 @@ impl Proxy {
         failed: &[Arc<Backend>],
     ) -> Option<Choice> {
         debug!("Backend selection forced by retry");
-        self.selector
-            .forced
-            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.selector.forced.fetch_add(1, Relaxed);
         if let Some(next) = self.choose(headers, client.peer, failed) {
             self.selector.nudge();
             return Some(next);
@@ -204,14 +196,15 @@ impl Proxy {
         headers::strip_hop_by_hop(headers);
         headers::served_by(headers, &choice.backend);
         if response.status().as_u16() < 500 {
-            if self.affinity.cookies
+            let affinity = &self.router.affinity;
+            if affinity.cookies
                 && choice.matched.is_none()
                 && !affinity::has_cookie(&template.headers, &choice.backend)
             {
                 headers::set_cookie(response.headers_mut(), &choice.backend);
             }
-            let source = self.affinity.source(&template.headers, client.peer);
-            self.affinity.remember(source, &choice.backend);
+            let source = affinity.source(&template.headers, client.peer);
+            affinity.remember(source, &choice.backend);
         }
         debug!(
             "Round trip: {}{}, code: {}",
@@ -293,7 +286,8 @@ impl Proxy {
         peer: IpAddr,
         failed: &[Arc<Backend>],
     ) -> Option<Choice> {
-        choice::choose(self, &self.selector.current(), headers, peer, failed)
+        let selection = self.selector.current();
+        self.router.choose(&selection, headers, peer, failed)
     }
 }
 
@@ -322,13 +316,4 @@ fn is_websocket(request: &Request<Incoming>) -> bool {
             .headers()
             .get(http::header::UPGRADE)
             .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
-}
-
-impl Choice {
-    fn of(backend: &Arc<Backend>) -> Self {
-        Self {
-            backend: Arc::clone(backend),
-            matched: None::<Match>,
-        }
-    }
 }

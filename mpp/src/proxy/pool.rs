@@ -149,5 +149,3 @@ impl Link {
         self.driver.as_mut().poll(cx)
     }
 }
-
-use std::future::Future as _;

@@ -53,6 +53,21 @@ pub struct Selection {
     pub comparison: String,
 }
 
+impl Selection {
+    /// Makes the selection of a round that has compared nothing.
+    pub fn of(targets: Vec<Arc<Backend>>, spares: Vec<Arc<Backend>>) -> Self {
+        Self {
+            rounds: 0,
+            ended: None,
+            selected: targets.len(),
+            targets,
+            spares,
+            candidates: Vec::new(),
+            comparison: String::new(),
+        }
+    }
+}
+
 /// The way to the task that selects. Clones are the same way.
 #[derive(Debug, Clone)]
 pub struct Selector {
@@ -80,13 +95,8 @@ impl Selector {
     ) -> Self {
         let nothing = strategy::select(strategy, Vec::new(), 0.0);
         let current = Arc::new(ArcSwap::from_pointee(Selection {
-            rounds: 0,
-            ended: None,
-            targets: Vec::new(),
-            selected: 0,
-            spares: Vec::new(),
-            candidates: Vec::new(),
             comparison: nothing.comparison,
+            ..Selection::of(Vec::new(), Vec::new())
         }));
         // When full, whoever asks waits: the task takes all that wait at once.
         let (requests, requested) = mpsc::channel(WAITING);

@@ -3,7 +3,10 @@
 use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     thread,
 };
 
@@ -12,6 +15,8 @@ use shared::testing::PATIENCE;
 /// A request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Asked {
+    /// The number of the server in the recording, 0 where there is none.
+    pub(crate) server: u16,
     /// Method and target.
     pub(crate) line: String,
     /// Names in lower case.
@@ -29,11 +34,15 @@ impl Asked {
     }
 }
 
+/// What was asked, in the order of the answers; servers may share one.
+pub(crate) type Journal = Arc<Mutex<Vec<Asked>>>;
+
 /// The server; its thread ends with the test.
 #[derive(Clone)]
 pub(crate) struct Api {
     pub(crate) port: u16,
-    asked: Arc<Mutex<Vec<Asked>>>,
+    journal: Journal,
+    down: Arc<AtomicBool>,
 }
 
 trait Stream: Read + Write + Send {}
@@ -46,19 +55,30 @@ impl Api {
         tls: Option<Arc<rustls::ServerConfig>>,
         answer: impl Fn(&Asked) -> (u16, String) + Send + Sync + 'static,
     ) -> Self {
+        Self::start_as(0, &Journal::default(), tls, answer)
+    }
+
+    /// Starts it in the place of a recorded one, and has it write to `journal`.
+    pub(crate) fn start_as(
+        server: u16,
+        journal: &Journal,
+        tls: Option<Arc<rustls::ServerConfig>>,
+        answer: impl Fn(&Asked) -> (u16, String) + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let api = Self {
             port: listener.local_addr().unwrap().port(),
-            asked: Arc::default(),
+            journal: Arc::clone(journal),
+            down: Arc::default(),
         };
-        let (asked, answer) = (Arc::clone(&api.asked), Arc::new(answer));
+        let (this, answer) = (api.clone(), Arc::new(answer));
         thread::spawn(move || {
             while let Ok((stream, _)) = listener.accept() {
-                let (asked, answer, tls) = (Arc::clone(&asked), Arc::clone(&answer), tls.clone());
+                let (this, answer, tls) = (this.clone(), Arc::clone(&answer), tls.clone());
                 thread::spawn(move || {
                     stream.set_read_timeout(Some(PATIENCE)).unwrap();
                     let mut stream = wrap(stream, tls);
-                    while converse(&mut *stream, &asked, &*answer).is_some() {}
+                    while this.converse(server, &mut *stream, &*answer).is_some() {}
                 });
             }
         });
@@ -66,7 +86,29 @@ impl Api {
     }
 
     pub(crate) fn asked(&self) -> Vec<Asked> {
-        self.asked.lock().unwrap().clone()
+        self.journal.lock().unwrap().clone()
+    }
+
+    /// From now on it ends connections instead of answering, or answers again.
+    pub(crate) fn set_down(&self, down: bool) {
+        self.down.store(down, Relaxed);
+    }
+
+    fn converse(&self, server: u16, stream: &mut dyn Stream, answer: &Answer) -> Option<()> {
+        let mut request = read(stream)?;
+        if self.down.load(Relaxed) {
+            return None;
+        }
+        request.server = server;
+        let (status, text) = answer(&request);
+        request.answered = status;
+        self.journal.lock().unwrap().push(request);
+        let head = format!(
+            "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            text.len()
+        );
+        stream.write_all((head + &text).as_bytes()).ok()?;
+        stream.flush().ok()
     }
 }
 
@@ -80,7 +122,7 @@ fn wrap(stream: TcpStream, tls: Option<Arc<rustls::ServerConfig>>) -> Box<dyn St
     }
 }
 
-fn converse(stream: &mut dyn Stream, asked: &Mutex<Vec<Asked>>, answer: &Answer) -> Option<()> {
+fn read(stream: &mut dyn Stream) -> Option<Asked> {
     let (mut head, mut byte) = (Vec::new(), [0]);
     while !head.ends_with(b"\r\n\r\n") {
         stream.read_exact(&mut byte).ok()?;
@@ -89,11 +131,12 @@ fn converse(stream: &mut dyn Stream, asked: &Mutex<Vec<Asked>>, answer: &Answer)
     let head = String::from_utf8_lossy(&head).into_owned();
     let mut lines = head.trim_end().split("\r\n");
     let line = lines.next()?.rsplit_once(' ')?.0.to_owned();
-    let headers: Vec<(String, String)> = lines
+    let headers = lines
         .filter_map(|line| line.split_once(':'))
         .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
         .collect();
     let mut request = Asked {
+        server: 0,
         line,
         headers,
         body: String::new(),
@@ -103,13 +146,5 @@ fn converse(stream: &mut dyn Stream, asked: &Mutex<Vec<Asked>>, answer: &Answer)
     let mut body = vec![0; length];
     stream.read_exact(&mut body).ok()?;
     request.body = String::from_utf8_lossy(&body).into_owned();
-    let (status, text) = answer(&request);
-    request.answered = status;
-    asked.lock().unwrap().push(request);
-    let head = format!(
-        "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-        text.len()
-    );
-    stream.write_all((head + &text).as_bytes()).ok()?;
-    stream.flush().ok()
+    Some(request)
 }

@@ -4,14 +4,23 @@
 
 pub(crate) mod api;
 pub(crate) mod client;
+pub(crate) mod exchange;
+pub(crate) mod kubernetes;
+pub(crate) mod marathon;
 pub(crate) mod prometheus;
+pub(crate) mod signature;
+pub(crate) mod tls;
+pub(crate) mod transcript;
+pub(crate) mod trio;
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     process::Command,
 };
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use shared::testing::{eventually, process::Program};
 use tempfile::TempDir;
@@ -59,12 +68,82 @@ impl Mpp {
         }
     }
 
+    /// Runs `command` until its first round of selection has ended; an error is a program that has ended by itself.
+    #[track_caller]
+    pub(crate) fn run(folder: TempDir, command: &mut Command) -> Result<Self, Program> {
+        let mut program = Program::spawn(command);
+        let started = eventually(&format!("{command:?} to start or to end"), || {
+            if program.exited().is_some() {
+                return Some(None);
+            }
+            let lines = program.stderr();
+            let has = |text: &str| lines.iter().find(|line| line.contains(text));
+            has("New targets differ").or_else(|| has("no valid selection"))?;
+            Some(has("listening on port").map(|line| listening_port(line)))
+        });
+        match started {
+            None => Err(program),
+            Some(port) => Ok(Self {
+                program,
+                port,
+                folder,
+            }),
+        }
+    }
+
     /// Waits until so many rounds of selection have ended.
     #[track_caller]
     pub(crate) fn wait_for_rounds(&self, rounds: u64) {
         eventually(&format!("{rounds} rounds of selection"), || {
             (self.status()["selection"]["rounds"].as_u64()? >= rounds).then_some(())
         });
+    }
+
+    /// Waits until so many servers have answered the probes of one round. On a busy machine an answer may come too late for the
+    /// limit of a probe; then another round is asked for.
+    #[track_caller]
+    pub(crate) fn wait_until_answering(&self, servers: usize) {
+        let mut nudged = 0;
+        eventually(&format!("{servers} servers to answer probes"), || {
+            let status = self.status();
+            let rounds = status["selection"]["rounds"].as_u64()?;
+            let answering = rows(&status)
+                .iter()
+                .filter(|row| row["state"] == "selected" || row["state"] == "standby")
+                .count();
+            if rounds > nudged && answering != servers {
+                self.program.signal(Signal::SIGHUP);
+                nudged = rounds;
+            }
+            (rounds > 0 && answering == servers).then_some(())
+        });
+    }
+
+    /// Returns how what a round concluded differs from what was recorded. For the same reason, what differs gets a second and a
+    /// third round.
+    #[track_caller]
+    pub(crate) fn differences(&self, mut compare: impl FnMut() -> Vec<String>) -> Vec<String> {
+        for round in 1..3 {
+            self.wait_for_rounds(round);
+            if compare().is_empty() {
+                return Vec::new();
+            }
+            self.program.signal(Signal::SIGHUP);
+        }
+        self.wait_for_rounds(3);
+        compare()
+    }
+
+    /// The servers of the last round: address, and whether it was selected.
+    #[track_caller]
+    pub(crate) fn candidates(&self) -> Vec<(String, bool)> {
+        rows(&self.status())
+            .iter()
+            .map(|row| {
+                let address = row["address"].as_str().unwrap().to_owned();
+                (address, row["selected"].as_bool().unwrap())
+            })
+            .collect()
     }
 
     /// Sends a request without a body.
@@ -101,6 +180,31 @@ impl Mpp {
     pub(crate) fn write(&self, file: &str, text: &str) {
         fs::write(self.folder.path().join(file), text).unwrap();
     }
+}
+
+/// The rows of the status page.
+pub(crate) fn rows(status: &Value) -> &[Value] {
+    status["backends"].as_array().unwrap()
+}
+
+/// Returns how the settings that the status page shows differ from the recorded ones.
+pub(crate) fn runtime_differences(
+    recorded: &BTreeMap<String, String>,
+    status: &Value,
+) -> Vec<String> {
+    [
+        ("Selector Strategy", "strategy"),
+        ("Selection Interval", "interval"),
+        ("Affinity Options Enabled", "affinity"),
+        ("Comparison Metric", "comparison"),
+    ]
+    .into_iter()
+    .filter(|(label, key)| status["runtime"][key] != recorded[*label].as_str())
+    .map(|(label, key)| {
+        let (expected, got) = (&recorded[label], &status["runtime"][key]);
+        format!("{label}: expected {expected:?}, got {got}")
+    })
+    .collect()
 }
 
 /// The binary with nothing but `environment` of our variables.

@@ -6,7 +6,7 @@ use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{Shutdown, TcpListener, TcpStream},
     sync::{
-        Arc, Mutex,
+        Arc, Condvar, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     thread,
@@ -32,8 +32,10 @@ pub(crate) enum Reply {
     Hang,
     /// This much later.
     Slow(Duration, Box<Reply>),
-    /// These pieces, with a pause between them; chunked.
-    Stream(Vec<Vec<u8>>, Duration),
+    /// Once the gate lets it pass.
+    Held(Gate, Box<Reply>),
+    /// These pieces, each but the first once the gate lets it pass; chunked.
+    Stream(Vec<Vec<u8>>, Gate),
     /// A websocket that echoes.
     Echo,
 }
@@ -54,6 +56,29 @@ impl Reply {
     /// What Prometheus says while it starts.
     pub(crate) fn not_ready() -> Self {
         Self::Status(503, "Service Unavailable")
+    }
+}
+
+/// What holds answers up until the test lets them pass, one by one.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Gate(Arc<(Mutex<usize>, Condvar)>);
+
+impl Gate {
+    /// Lets one more pass.
+    pub(crate) fn open(&self) {
+        let (passes, changed) = &*self.0;
+        *passes.lock().unwrap() += 1;
+        changed.notify_one();
+    }
+
+    fn pass(&self) -> Option<()> {
+        let (passes, changed) = &*self.0;
+        let passes = passes.lock().unwrap();
+        let (mut passes, _) = changed
+            .wait_timeout_while(passes, PATIENCE, |passes| *passes == 0)
+            .unwrap();
+        *passes = passes.checked_sub(1)?;
+        Some(())
     }
 }
 
@@ -120,6 +145,7 @@ struct Shared {
     probes: Mutex<Vec<String>>,
     streams: Mutex<Vec<TcpStream>>,
     connections: AtomicUsize,
+    deserted: AtomicUsize,
 }
 
 impl Prometheus {
@@ -130,11 +156,24 @@ impl Prometheus {
         Self::on(listener, "127.0.0.1", name, manners)
     }
 
-    /// Listens on another loopback address.
+    /// Starts servers on one port of 127.0.0.1, 127.0.0.2 and 127.0.0.3.
     #[track_caller]
-    pub(crate) fn start_at(host: &'static str, port: u16, name: &str, manners: Manners) -> Self {
-        let listener = TcpListener::bind((host, port)).unwrap();
-        Self::on(listener, host, name, manners)
+    pub(crate) fn start_on_one_port() -> (u16, Vec<Self>) {
+        const HOSTS: [&str; 3] = ["127.0.0.1", "127.0.0.2", "127.0.0.3"];
+        let (port, listeners) = eventually("a port that is free on three addresses", || {
+            let first = TcpListener::bind((HOSTS[0], 0)).ok()?;
+            let port = first.local_addr().ok()?.port();
+            let mut listeners = vec![first];
+            for host in &HOSTS[1..] {
+                listeners.push(TcpListener::bind((*host, port)).ok()?);
+            }
+            Some((port, listeners))
+        });
+        let servers = HOSTS
+            .into_iter()
+            .zip(listeners)
+            .map(|(host, listener)| Self::on(listener, host, host, Manners::good("1")));
+        (port, servers.collect())
     }
 
     fn on(listener: TcpListener, host: &'static str, name: &str, manners: Manners) -> Self {
@@ -148,6 +187,7 @@ impl Prometheus {
                 probes: Mutex::default(),
                 streams: Mutex::default(),
                 connections: AtomicUsize::new(0),
+                deserted: AtomicUsize::new(0),
             }),
             running: Arc::new(AtomicBool::new(true)),
         };
@@ -183,6 +223,11 @@ impl Prometheus {
     /// Connections that were accepted so far.
     pub(crate) fn connections(&self) -> usize {
         self.shared.connections.load(Relaxed)
+    }
+
+    /// Connections whose client left while [`Reply::Hang`] kept it waiting.
+    pub(crate) fn deserted(&self) -> usize {
+        self.shared.deserted.load(Relaxed)
     }
 
     /// Closes the listener and all connections, as a killed process does.
@@ -320,7 +365,10 @@ fn answer(
             stream.set_nonblocking(true).ok()?;
             while running.load(Relaxed) && Instant::now() < deadline {
                 match stream.peek(&mut [0]) {
-                    Ok(0) => return None,
+                    Ok(0) => {
+                        shared.deserted.fetch_add(1, Relaxed);
+                        return None;
+                    }
                     _ => thread::sleep(Duration::from_millis(5)),
                 }
             }
@@ -330,15 +378,21 @@ fn answer(
             thread::sleep(pause);
             answer(stream, reader, *reply, shared, running, head_only)
         }
-        Reply::Stream(pieces, pause) => {
+        Reply::Held(gate, reply) => {
+            gate.pass()?;
+            answer(stream, reader, *reply, shared, running, head_only)
+        }
+        Reply::Stream(pieces, gate) => {
             let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
             stream.write_all(head.as_bytes()).ok()?;
-            for piece in pieces {
+            for (place, piece) in pieces.into_iter().enumerate() {
+                if place > 0 {
+                    gate.pass()?;
+                }
                 let chunk = format!("{:x}\r\n", piece.len()).into_bytes();
                 stream
                     .write_all(&[&chunk, piece.as_slice(), b"\r\n"].concat())
                     .ok()?;
-                thread::sleep(pause);
             }
             stream.write_all(b"0\r\n\r\n").ok()
         }
