@@ -136,7 +136,8 @@ impl fmt::Display for Endpoint {
     }
 }
 
-fn percent_decoded(text: &str) -> Vec<u8> {
+/// Replaces every `%XX` by its byte; what is no escape stays.
+pub(crate) fn percent_decoded(text: &str) -> Vec<u8> {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;

@@ -23,7 +23,7 @@ use http::{
 };
 
 use crate::{
-    endpoint::escaped_byte,
+    endpoint::{escaped_byte, percent_decoded},
     proxy::{body::ResponseBody, refusal::PLAIN},
 };
 
@@ -109,14 +109,7 @@ fn decoded(path: &str) -> Cow<'_, str> {
     if !path.contains('%') {
         return Cow::Borrowed(path);
     }
-    let bytes = path.as_bytes();
-    let (mut out, mut at) = (Vec::with_capacity(bytes.len()), 0);
-    while let Some(byte) = bytes.get(at) {
-        let escaped = escaped_byte(&bytes[at..]);
-        out.push(escaped.unwrap_or(*byte));
-        at += if escaped.is_some() { 3 } else { 1 };
-    }
-    Cow::Owned(String::from_utf8_lossy(&out).into_owned())
+    Cow::Owned(String::from_utf8_lossy(&percent_decoded(path)).into_owned())
 }
 
 #[cfg(test)]
