@@ -10,6 +10,7 @@
 //! * [`servergroup`]: targets, their windows of time, and what their answers hold
 //! * [`series`]: samples and columns
 //! * [`merge`]: the answers of replicas and groups as one
+//! * [`query`]: queries from text to value
 //! * [`remote`]: remote read and write
 //! * [`api`]: answers as Prometheus writes them
 //!
@@ -21,6 +22,7 @@ pub mod flags;
 pub mod labels;
 pub mod merge;
 pub mod plan;
+pub mod query;
 pub mod remote;
 pub mod series;
 pub mod servergroup;
