@@ -181,7 +181,6 @@ fn planned(case: &Case) -> Option<BTreeSet<String>> {
         }
     };
     let settings = Settings {
-        lookback_ms: 300_000,
         default_step_ms: 60_000,
         is_histogram: &|_| false,
     };
@@ -398,7 +397,6 @@ fn scenarios_make_the_requests_of_the_original() {
             };
             let expr = parse(query, &ParserOptions::v3_5()).unwrap();
             let settings = Settings {
-                lookback_ms: 300_000,
                 default_step_ms: 60_000,
                 is_histogram: &|_| false,
             };

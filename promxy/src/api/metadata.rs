@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use promql::parser::{self, NodeKind};
 
-use super::{Answered, Success, error::ApiError, json, params, series::given, write_json};
+use super::{Answered, Success, error::ApiError, json, params, write_json};
 use crate::{
     labels::Labels,
     state::State,
@@ -15,7 +15,7 @@ use crate::{
 /// Says what is known of metrics.
 pub(super) async fn metadata(state: &State, request: &Request) -> Result<Success, ApiError> {
     let form = &request.form;
-    let limit = |name: &str, text: &str| {
+    let limit = |name: &str, text: &str| -> Result<Option<u64>, ApiError> {
         // Below zero, as when nothing is said, stands for all.
         let number = match text {
             "" => return Ok(None),
@@ -59,23 +59,25 @@ pub(super) async fn metadata(state: &State, request: &Request) -> Result<Success
 /// Returns the exemplars of all series that a query selects.
 pub(super) async fn exemplars(state: &State, request: &Request) -> Answered {
     let form = &request.form;
-    let start = params::time_or(form, "start", i64::MIN)?;
-    let end = params::time_or(form, "end", i64::MAX)?;
-    if end < start {
+    let start = params::time_if_given(form, "start")?;
+    let end = params::time_if_given(form, "end")?;
+    if let (Some(start), Some(end)) = (start, end)
+        && end < start
+    {
         return Err(ApiError::bad_data(
             "end timestamp must not be before start timestamp",
         ));
     }
     let query = parser::parse(form.get("query"), &params::LANGUAGE)
         .map_err(|error| ApiError::bad_data(error.to_string()))?;
-    let selectors = query.nodes().iter().filter_map(|node| match &node.kind {
-        NodeKind::VectorSelector(selector) => Some(selector.matchers.clone()),
+    let selectors = query.nodes().filter_map(|(_, node)| match &node.kind {
+        NodeKind::Vector(selector) => Some(selector.matchers.clone()),
         _ => None,
     });
     let asked = Asked {
         selectors: selectors.collect(),
-        start: given(form, "start", start),
-        end: given(form, "end", end),
+        start,
+        end,
         limit: None,
     };
     if asked.selectors.is_empty() {

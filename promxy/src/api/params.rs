@@ -13,6 +13,9 @@ use promql::{
 use super::error::ApiError;
 use crate::web::form::Form;
 
+/// The first and the last time that is told from others, in milliseconds since 1970; what is beyond is taken for them.
+const ENDS: (i64, i64) = (-9_000_000_000_000_000, 9_000_000_000_000_000);
+
 /// The language that is spoken: 3.5's, without experiments.
 pub const LANGUAGE: ParserOptions = ParserOptions::v3_5();
 
@@ -22,7 +25,8 @@ pub fn time(text: &str) -> Result<i64, String> {
         // Go keeps whole seconds and thousandths apart, which decides on halves.
         let (whole, fraction) = (seconds.trunc(), seconds.fract());
         let millis = (fraction * 1000.0).round() as i64;
-        return Ok((whole as i64).saturating_mul(1000).saturating_add(millis));
+        let time = (whole as i64).saturating_mul(1000).saturating_add(millis);
+        return Ok(time.clamp(ENDS.0, ENDS.1));
     }
     let parsed: Option<Timestamp> = is_rfc3339(text).then(|| text.parse().ok()).flatten();
     if let Some(time) = parsed {
@@ -30,8 +34,8 @@ pub fn time(text: &str) -> Result<i64, String> {
     }
     match text {
         // What Prometheus' own clients send for the ends of time.
-        "-292273086-05-16T16:47:06Z" => Ok(i64::MIN),
-        "292277025-08-18T07:12:54.999999999Z" => Ok(i64::MAX),
+        "-292273086-05-16T16:47:06Z" => Ok(ENDS.0),
+        "292277025-08-18T07:12:54.999999999Z" => Ok(ENDS.1),
         _ => Err(format!("cannot parse {} to a valid timestamp", quote(text.as_bytes()))),
     }
 }
@@ -53,15 +57,20 @@ fn is_rfc3339(text: &str) -> bool {
 }
 
 /// Reads a time, or takes another one if there is none.
-pub fn time_or<T: From<i64>>(form: &Form, name: &str, missing: T) -> Result<T, ApiError> {
+pub fn time_or(form: &Form, name: &str, missing: i64) -> Result<i64, ApiError> {
     let text = form.get(name);
     if text.is_empty() {
         return Ok(missing);
     }
-    let time = time(text)
+    time(text)
         .map_err(|reason| format!("invalid time value for '{name}': {reason}"))
-        .map_err(|reason| ApiError::invalid(name, reason))?;
-    Ok(time.into())
+        .map_err(|reason| ApiError::invalid(name, reason))
+}
+
+/// Reads a time that may be missing. The ends of time say as much as none.
+pub fn time_if_given(form: &Form, name: &str) -> Result<Option<i64>, ApiError> {
+    let time = time_or(form, name, ENDS.0)?;
+    Ok(Some(time).filter(|time| *time != ENDS.0 && *time != ENDS.1))
 }
 
 /// Reads a duration: seconds, or Prometheus' form. Nanoseconds.
@@ -77,9 +86,9 @@ pub fn duration(text: &str) -> Result<i64, String> {
             Ok(nanos as i64)
         };
     }
-    let parsed = SignedDuration::parse(text);
+    let parsed: Result<SignedDuration, _> = text.parse();
     parsed
-        .map(SignedDuration::nanos)
+        .map(SignedDuration::as_nanos)
         .map_err(|_| format!("cannot parse {} to a valid duration", quote(text.as_bytes())))
 }
 

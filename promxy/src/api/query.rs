@@ -109,7 +109,7 @@ async fn evaluate(state: &State, request: &Request, times: Times, params: Params
     match evaluated {
         Ok(outcome) => {
             let stats = request.form.get("stats");
-            let data = write(&outcome, times, !stats.is_empty());
+            let data = write(&outcome, !stats.is_empty());
             Ok(Some(Success::new(data, outcome.annotations)))
         }
         Err(failure) => Err(refusal(failure)),
@@ -173,8 +173,8 @@ fn refusal(failure: QueryFailure) -> ApiError {
 }
 
 /// Writes a value, and what it took if that was asked for.
-fn write(outcome: &Outcome, times: Times, with_stats: bool) -> String {
-    let mut data = write_json::value(&outcome.value, times.start);
+fn write(outcome: &Outcome, with_stats: bool) -> String {
+    let mut data = write_json::value(&outcome.value);
     if with_stats && data.pop() == Some('}') {
         data.push_str(",\"stats\":");
         data.push_str(&query_log::stats(&outcome.timings, &outcome.stats));

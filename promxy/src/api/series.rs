@@ -19,8 +19,8 @@ pub(super) async fn series(state: &State, request: &Request) -> Answered {
     let asked = Asked {
         selectors: Vec::new(),
         limit: params::limit(form)?.map(|limit| limit as u64),
-        start: params::time_or(form, "start", 0).map(|time| given(form, "start", time))?,
-        end: params::time_or(form, "end", 0).map(|time| given(form, "end", time))?,
+        start: params::time_if_given(form, "start")?,
+        end: params::time_if_given(form, "end")?,
     };
     let selectors =
         params::selectors(form).map_err(|reason| ApiError::invalid("match[]", reason))?;
@@ -60,16 +60,10 @@ pub(super) async fn values(state: &State, request: &Request) -> Answered {
 fn asked(form: &Form) -> Result<Asked, ApiError> {
     Ok(Asked {
         limit: params::limit(form)?.map(|limit| limit as u64),
-        start: params::time_or(form, "start", 0).map(|time| given(form, "start", time))?,
-        end: params::time_or(form, "end", 0).map(|time| given(form, "end", time))?,
+        start: params::time_if_given(form, "start")?,
+        end: params::time_if_given(form, "end")?,
         selectors: params::selectors(form).map_err(ApiError::bad_data)?,
     })
-}
-
-/// Returns a time that the client has named. The ends of time are none.
-pub(super) fn given(form: &Form, name: &str, time: i64) -> Option<i64> {
-    let is_given = !form.get(name).is_empty() && time != i64::MIN && time != i64::MAX;
-    is_given.then_some(time)
 }
 
 fn cut<T>(mut answer: Answer<Vec<T>>, limit: Option<u64>) -> Answer<Vec<T>> {

@@ -31,7 +31,8 @@ impl Form {
 
     /// Returns the first value of a name, empty if there is none.
     pub fn get(&self, name: &str) -> &str {
-        self.all(name).next().unwrap_or_default()
+        let mut named = self.0.iter().filter(|(key, _)| key == name);
+        named.next().map_or("", |(_, value)| value.as_str())
     }
 
     /// Returns all values of a name.

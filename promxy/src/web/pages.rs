@@ -12,7 +12,7 @@ const ICON: &str = r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 1
 /// A page of the user interface.
 pub(super) fn page(state: &State) -> Response {
     let page = PAGE
-        .replace("{prefix}", state.settings.external_path())
+        .replace("{prefix}", &state.settings.external_path)
         .replace("{version}", build_info::VERSION);
     answer::whole(StatusCode::OK, HTML, page)
 }
@@ -23,13 +23,13 @@ pub(super) fn icon() -> Response {
 
 /// The way to the first page.
 pub(super) fn root(state: &State, method: &Method) -> Response {
-    let location = format!("{}/query", state.settings.external_path());
+    let location = format!("{}/query", state.settings.external_path);
     answer::redirect(method, StatusCode::FOUND, &location)
 }
 
 /// Links in alerts lead here.
 pub(super) fn graph(state: &State, method: &Method, query: &str) -> Response {
-    let location = format!("{}/query?{query}", state.settings.external_path());
+    let location = format!("{}/query?{query}", state.settings.external_path);
     answer::redirect(method, StatusCode::FOUND, &location)
 }
 
