@@ -148,8 +148,7 @@ fn a_missing_ca_file_is_refused_at_once() {
         ..Settings::PLAIN
     });
     let error = error.unwrap_err();
-    let expected =
-        "unable to read file /nonexistent.pem: open /nonexistent.pem: no such file or directory";
+    let expected = "unable to read CA cert: unable to read file /nonexistent.pem: open /nonexistent.pem: no such file or directory";
     assert_eq!(
         (error.kind(), error.to_string().as_str()),
         (Kind::Settings, expected)

@@ -478,7 +478,7 @@ impl TlsSource {
                     loaded.stamps = stamps;
                     Ok(loaded.client.clone())
                 }
-                None => Err(ClientError::new(Kind::Settings, text_of(&reason))),
+                None => Err(ClientError::new(Kind::Settings, self.text_of(&reason))),
             },
         }
     }
@@ -491,21 +491,27 @@ impl TlsSource {
             ..self.settings.clone()
         };
         tls::client::Client::new(&settings)
-            .map_err(|reason| ClientError::new(Kind::Settings, text_of(&reason)))
+            .map_err(|reason| ClientError::new(Kind::Settings, self.text_of(&reason)))
+    }
+
+    /// Says what is wrong in Go's words where it is a missing file.
+    fn text_of(&self, error: &tls::Error) -> String {
+        let tls::Error::File { path, reason } = error else {
+            return error.to_string();
+        };
+        let is_authority =
+            matches!(&self.settings.roots, Roots::Authorities(Pem::File(file)) if file == path);
+        let what = if is_authority {
+            "unable to read CA cert: "
+        } else {
+            ""
+        };
+        let (path, reason) = (path.display(), words(reason));
+        format!("{what}unable to read file {path}: open {path}: {reason}")
     }
 }
 
 fn stamp(file: &PathBuf) -> Option<(SystemTime, u64)> {
     let metadata = fs::metadata(file).ok()?;
     Some((metadata.modified().ok()?, metadata.len()))
-}
-
-fn text_of(error: &tls::Error) -> String {
-    match error {
-        tls::Error::File { path, reason } => {
-            let (path, reason) = (path.display(), words(reason));
-            format!("unable to read file {path}: open {path}: {reason}")
-        }
-        other => other.to_string(),
-    }
 }
