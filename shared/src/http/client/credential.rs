@@ -31,7 +31,9 @@ impl Credential {
                     let (path, reason) = (path.display(), words(&reason));
                     Err(ClientError::new(
                         Kind::Authentication,
-                        format!("unable to read {what}: unable to read file {path}: open {path}: {reason}"),
+                        format!(
+                            "unable to read {what}: unable to read file {path}: open {path}: {reason}"
+                        ),
                     ))
                 }
             },

@@ -254,15 +254,17 @@ impl Inner {
             Authentication::Basic { username, password } => {
                 let username = username.read("basic auth username")?;
                 let password = password.as_ref();
-                let password =
-                    password.map(|password| password.read("basic auth password")).transpose()?;
+                let password = password
+                    .map(|password| password.read("basic auth password"))
+                    .transpose()?;
                 let password = password.as_ref().map_or("", |password| password.reveal());
                 credential::basic(username.reveal(), password)?
             }
             Authentication::Header { scheme, credential } => {
                 let secret = credential.as_ref();
-                let secret =
-                    secret.map(|secret| secret.read("authorization credentials")).transpose()?;
+                let secret = secret
+                    .map(|secret| secret.read("authorization credentials"))
+                    .transpose()?;
                 let secret = secret.as_ref().map_or("", |secret| secret.reveal());
                 credential::header(scheme, secret)?
             }

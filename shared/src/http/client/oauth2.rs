@@ -174,9 +174,7 @@ impl Tokens {
         let style = self.state().style;
         let first = self.ask(style.unwrap_or(Style::Header)).await;
         let (token, style) = match (first, style) {
-            (Err(Refusal::Status(_)), None) => {
-                (self.ask(Style::Form).await, Style::Form)
-            }
+            (Err(Refusal::Status(_)), None) => (self.ask(Style::Form).await, Style::Form),
             (first, style) => (first, style.unwrap_or(Style::Header)),
         };
         match token {

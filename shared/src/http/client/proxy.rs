@@ -189,7 +189,9 @@ fn unescape(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((first, after)) = rest.split_first() {
-        let code = after.get(..2).and_then(|code| std::str::from_utf8(code).ok());
+        let code = after
+            .get(..2)
+            .and_then(|code| std::str::from_utf8(code).ok());
         let code = code.and_then(|code| u8::from_str_radix(code, 16).ok());
         match (first, code) {
             (b'%', Some(byte)) => {
@@ -217,7 +219,10 @@ enum Rule {
     Address(IpAddr),
     Network(IpAddr, u32),
     /// A domain with all below it; of `.domain`, only those below.
-    Domain { name: String, itself: bool },
+    Domain {
+        name: String,
+        itself: bool,
+    },
 }
 
 impl Exceptions {
@@ -290,10 +295,16 @@ fn is_within(address: IpAddr, network: IpAddr, bits: u32) -> bool {
     let shift = |width: u32| width.checked_sub(bits);
     match (address, network) {
         (IpAddr::V4(address), IpAddr::V4(network)) => shift(32).is_some_and(|shift| {
-            (address.to_bits() ^ network.to_bits()).checked_shr(shift).unwrap_or(0) == 0
+            (address.to_bits() ^ network.to_bits())
+                .checked_shr(shift)
+                .unwrap_or(0)
+                == 0
         }),
         (IpAddr::V6(address), IpAddr::V6(network)) => shift(128).is_some_and(|shift| {
-            (address.to_bits() ^ network.to_bits()).checked_shr(shift).unwrap_or(0) == 0
+            (address.to_bits() ^ network.to_bits())
+                .checked_shr(shift)
+                .unwrap_or(0)
+                == 0
         }),
         _ => false,
     }
@@ -360,9 +371,15 @@ mod tests {
         })
         .unwrap();
         let plain = proxies.of(&"http://a".parse().unwrap()).unwrap();
-        assert_eq!((plain.host.as_str(), plain.port, plain.is_tls), ("plain", 1, false));
+        assert_eq!(
+            (plain.host.as_str(), plain.port, plain.is_tls),
+            ("plain", 1, false)
+        );
         let secure = proxies.of(&"https://a".parse().unwrap()).unwrap();
-        assert_eq!((secure.host.as_str(), secure.port, secure.is_tls), ("secure", 443, true));
+        assert_eq!(
+            (secure.host.as_str(), secure.port, secure.is_tls),
+            ("secure", 443, true)
+        );
         let header = secure.authorization.as_ref().unwrap();
         assert_eq!(header.to_str().unwrap(), "Basic bWU6cEBzcw==");
         assert!(proxies.of(&"http://b".parse().unwrap()).is_none());

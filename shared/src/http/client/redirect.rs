@@ -48,7 +48,8 @@ impl Hop {
             let text = format!("failed to parse Location header {location:?}: {reason}");
             ClientError::new(Kind::Redirect, text).at(&location)
         };
-        let here = Url::parse(&self.uri.to_string()).map_err(|error| refused(&error.to_string()))?;
+        let here =
+            Url::parse(&self.uri.to_string()).map_err(|error| refused(&error.to_string()))?;
         let there = here
             .join(&location)
             .map_err(|error| refused(&error.to_string()))?;

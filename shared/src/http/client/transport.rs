@@ -159,15 +159,18 @@ impl Dialler {
         let proxy = self.proxies.of(uri);
         let stream: Box<dyn Io> = match proxy {
             None => Box::new(self.dial(host, port).await?),
-            Some(proxy) => self.reach(proxy, is_tls, host, port).await.map_err(|error| {
-                let text = format!("proxyconnect tcp: {error}");
-                let outer = ClientError::new(Kind::Connect, text);
-                if error.is_timeout() {
-                    outer.timed_out()
-                } else {
-                    outer
-                }
-            })?,
+            Some(proxy) => self
+                .reach(proxy, is_tls, host, port)
+                .await
+                .map_err(|error| {
+                    let text = format!("proxyconnect tcp: {error}");
+                    let outer = ClientError::new(Kind::Connect, text);
+                    if error.is_timeout() {
+                        outer.timed_out()
+                    } else {
+                        outer
+                    }
+                })?,
         };
         if !is_tls {
             let is_proxied = proxy.is_some();
@@ -194,7 +197,13 @@ impl Dialler {
             Box::new(stream)
         };
         if is_tunnel {
-            let asked = tunnel(&mut stream, proxy, &self.proxies.connect_headers, host, port);
+            let asked = tunnel(
+                &mut stream,
+                proxy,
+                &self.proxies.connect_headers,
+                host,
+                port,
+            );
             match timeout(HANDSHAKE, asked).await {
                 Ok(connected) => connected?,
                 Err(_) => {
@@ -266,7 +275,9 @@ async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
         .map_err(|reason| {
             let tls = |text: String| ClientError::new(Kind::Tls, text);
             match reason.kind() {
-                io::ErrorKind::TimedOut => tls("net/http: TLS handshake timeout".into()).timed_out(),
+                io::ErrorKind::TimedOut => {
+                    tls("net/http: TLS handshake timeout".into()).timed_out()
+                }
                 io::ErrorKind::UnexpectedEof => tls("EOF".into()),
                 _ => tls(error::tls_reason(&reason).unwrap_or_else(|| words(&reason))),
             }
@@ -425,7 +436,9 @@ impl TlsSource {
         };
         let identity = settings.identity.as_ref();
         let identity = identity.map(|identity| [&identity.certificates, &identity.key]);
-        let all = authorities.into_iter().chain(identity.into_iter().flatten());
+        let all = authorities
+            .into_iter()
+            .chain(identity.into_iter().flatten());
         let files = all.filter_map(|pem| match pem {
             Pem::File(path) => Some(path.clone()),
             Pem::Text(_) => None,
@@ -465,7 +478,7 @@ impl TlsSource {
                     loaded.stamps = stamps;
                     Ok(loaded.client.clone())
                 }
-                None => Err(ClientError::new(Kind::Settings, text_of(&reason))),
+                None => Err(ClientError::new(Kind::Settings, self.text_of(&reason))),
             },
         }
     }
@@ -478,21 +491,27 @@ impl TlsSource {
             ..self.settings.clone()
         };
         tls::client::Client::new(&settings)
-            .map_err(|reason| ClientError::new(Kind::Settings, text_of(&reason)))
+            .map_err(|reason| ClientError::new(Kind::Settings, self.text_of(&reason)))
+    }
+
+    /// Says what is wrong in Go's words where it is a missing file.
+    fn text_of(&self, error: &tls::Error) -> String {
+        let tls::Error::File { path, reason } = error else {
+            return error.to_string();
+        };
+        let is_authority =
+            matches!(&self.settings.roots, Roots::Authorities(Pem::File(file)) if file == path);
+        let what = if is_authority {
+            "unable to read CA cert: "
+        } else {
+            ""
+        };
+        let (path, reason) = (path.display(), words(reason));
+        format!("{what}unable to read file {path}: open {path}: {reason}")
     }
 }
 
 fn stamp(file: &PathBuf) -> Option<(SystemTime, u64)> {
     let metadata = fs::metadata(file).ok()?;
     Some((metadata.modified().ok()?, metadata.len()))
-}
-
-fn text_of(error: &tls::Error) -> String {
-    match error {
-        tls::Error::File { path, reason } => {
-            let (path, reason) = (path.display(), words(reason));
-            format!("unable to read file {path}: open {path}: {reason}")
-        }
-        other => other.to_string(),
-    }
 }
