@@ -181,7 +181,9 @@ mod tests {
             assert_eq!(found.schema(), made.schema(), "{text}");
         };
         f("{{schema:0 count:4 sum:5 buckets:[1 2 1]}}");
-        f("{{schema:3 count:9 sum:5 z_bucket:2 z_bucket_w:0.001 buckets:[1 0 0 2 1] n_buckets:[1 2] n_offset:-3}}");
+        f(
+            "{{schema:3 count:9 sum:5 z_bucket:2 z_bucket_w:0.001 buckets:[1 0 0 2 1] n_buckets:[1 2] n_offset:-3}}",
+        );
         f("{{schema:-2 count:3 sum:5 offset:-7 buckets:[1 0 2]}}");
         f("{{schema:8 count:3 sum:5 offset:1000 buckets:[1 0 2]}}");
         f("{{schema:1 count:3 sum:5 z_bucket:1 z_bucket_w:0.6 buckets:[2 1]}}");

@@ -70,6 +70,13 @@ impl Body {
         })
     }
 
+    /// Lets the answer have no more bytes than this.
+    pub(crate) fn limited(mut self, largest: u64) -> Self {
+        self.left = self.left.min(largest);
+        self.largest = self.largest.min(largest);
+        self
+    }
+
     /// Waits for bytes as they were sent; `None` at the end.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, BodyError> {
         loop {

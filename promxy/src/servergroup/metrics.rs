@@ -131,7 +131,11 @@ impl Counters {
             for (call, statuses) in Call::ALL.iter().zip(&counters.calls) {
                 for (status, timed) in Outcome::NAMES.iter().zip(statuses) {
                     if timed.count.load(Relaxed) > 0 {
-                        let labels = [("host", host.as_str()), ("call", call.name()), ("status", status)];
+                        let labels = [
+                            ("host", host.as_str()),
+                            ("call", call.name()),
+                            ("status", status),
+                        ];
                         requests.push(summary(&labels, timed));
                     }
                 }

@@ -45,7 +45,11 @@ pub(crate) async fn replicas<T>(members: Vec<Pending<'_, T>>) -> Result<Vec<T>, 
             return Err(error.clone());
         }
     }
-    Ok(answers.into_iter().flatten().filter_map(Result::ok).collect())
+    Ok(answers
+        .into_iter()
+        .flatten()
+        .filter_map(Result::ok)
+        .collect())
 }
 
 /// Waits for the answers of groups, all of which are needed. The first error ends the wait.
