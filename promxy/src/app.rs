@@ -28,7 +28,9 @@ use crate::{
     api::params::LANGUAGE,
     config::Config,
     flags::{Flags, Settings},
+    discovery::Environment,
     query::{Limits, Queries, Settings as QuerySettings, Source},
+    servergroup::Groups,
     state::{Live, State},
     telemetry::{
         Telemetry,
@@ -91,6 +93,8 @@ pub struct Start {
     pub hostname: String,
     /// When the process started.
     pub started: Timestamp,
+    /// What clients and sources take from the environment.
+    pub environment: Environment,
 }
 
 impl App {
@@ -102,6 +106,7 @@ impl App {
             config,
             hostname,
             started,
+            environment,
         } = start;
         let background = Tasks::new();
         let not_applied = |reason: String| {
@@ -121,7 +126,9 @@ impl App {
             HeaderName::from_bytes(name.as_bytes()).map_err(|_| BuildError::Header(name.clone()))
         });
         let forwarded = forwarded.collect::<Result<_, _>>()?;
-        let telemetry = Telemetry::new(flags.max_concurrency, Vec::new());
+        let groups = Groups::start(&config, environment, &background)
+            .map_err(|error| not_applied(crate::reload::group_refused(&error)))?;
+        let telemetry = Telemetry::new(flags.max_concurrency, vec![Arc::new(groups.clone())]);
         telemetry.engine.set_log(log.is_enabled());
         telemetry.reload.succeeded();
         let query_log = QueryLog::default();
@@ -137,7 +144,7 @@ impl App {
             lookback: flags.lookback_delta,
             limits,
         };
-        let queries = Queries::new(query_settings, source(&config));
+        let queries = Queries::new(query_settings, source(&groups, &config));
         let remote_reads = usize::try_from(flags.remote_read_max_concurrency)
             .ok()
             .filter(|most| *most > 0)
@@ -151,6 +158,7 @@ impl App {
             active_queries,
             remote_reads: Semaphore::new(remote_reads.min(Semaphore::MAX_PERMITS)),
             queries,
+            groups,
             live: ArcSwap::from_pointee(Live { config }),
             reloading: Mutex::new(()),
             quit: CancellationToken::new(),
@@ -255,9 +263,9 @@ impl Running {
 }
 
 /// Returns whom queries ask under a configuration.
-pub(crate) fn source(config: &Config) -> Source {
+pub(crate) fn source(groups: &Groups, config: &Config) -> Source {
     Source {
-        upstream: Arc::new(Nobody),
+        upstream: Arc::new(groups.clone()),
         groups: config.groups,
         default_step: Duration::from_millis(
             u64::try_from(config.evaluation_interval_ms).unwrap_or(60_000),
@@ -320,21 +328,4 @@ async fn bind(address: &str) -> Result<TcpListener, String> {
         }
     }
     Err(refused)
-}
-
-struct Nobody;
-
-use promql::parser::Matcher;
-use crate::{labels::Labels, series::*, servergroup::time_range::Grid, upstream::*};
-
-impl Upstream for Nobody {
-    fn query<'a>(&'a self, _: &'a str, _: Grid, _: &'a Asker) -> Asking<'a, Answer<Vec<Part<Column<Native>>>>> { Box::pin(async { Ok(Answer::default()) }) }
-    fn raw<'a>(&'a self, _: &'a [Matcher], _: i64, _: i64, _: &'a Asker) -> Asking<'a, Answer<Vec<Part<Samples<Native>>>>> { Box::pin(async { Ok(Answer::default()) }) }
-    fn series<'a>(&'a self, _: &'a Asked, _: &'a Asker) -> Asking<'a, Answer<Vec<Labels>>> { Box::pin(async { Ok(Answer::default()) }) }
-    fn label_names<'a>(&'a self, _: &'a Asked, _: &'a Asker) -> Asking<'a, Answer<Vec<String>>> { Box::pin(async { Ok(Answer::default()) }) }
-    fn label_values<'a>(&'a self, _: &'a str, _: &'a Asked, _: &'a Asker) -> Asking<'a, Answer<Vec<String>>> { Box::pin(async { Ok(Answer::default()) }) }
-    fn metadata<'a>(&'a self, _: &'a str, _: Option<u64>, _: &'a Asker) -> Asking<'a, Vec<(String, Vec<Metadata>)>> { Box::pin(async { Ok(Vec::new()) }) }
-    fn exemplars<'a>(&'a self, _: &'a Asked, _: &'a Asker) -> Asking<'a, Vec<Exemplars>> { Box::pin(async { Ok(Vec::new()) }) }
-    fn is_histogram(&self, _: &str) -> bool { false }
-    fn lossy_groups(&self, _: &[&[Matcher]]) -> Vec<usize> { Vec::new() }
 }

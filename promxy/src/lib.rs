@@ -22,6 +22,7 @@ pub mod api;
 pub mod app;
 pub mod build_info;
 pub mod config;
+pub mod discovery;
 pub mod flags;
 pub mod labels;
 pub mod merge;

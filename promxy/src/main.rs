@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use promxy::{
     app::{App, Start},
     build_info, config,
+    discovery::Environment,
     flags::{Answer, Flags, LogLevel},
 };
 use shared::{
@@ -25,7 +26,7 @@ const WORKERS: usize = 2;
 
 fn main() -> ExitCode {
     let started = Timestamp::now();
-    let flags = match Flags::parse(std::env::args_os(), |name| std::env::var(name).ok()) {
+    let flags = match Flags::parse(std::env::args_os(), variable) {
         Ok(flags) => flags,
         Err(answer) => return print(&answer),
     };
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         config: loaded.config,
         hostname,
         started,
+        environment: Environment::read(variable),
     };
     run(start).unwrap_or_else(|reason| fail(&reason.to_string()))
 }
@@ -78,6 +80,10 @@ fn run(start: Start) -> anyhow::Result<ExitCode> {
         running.drain().await;
         Ok(ExitCode::SUCCESS)
     })
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 fn print(answer: &Answer) -> ExitCode {

@@ -6,6 +6,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     config,
+    servergroup::PrepareError,
     state::{Live, State},
     telemetry::query_log::Opened,
 };
@@ -46,11 +47,21 @@ impl State {
             NOT_APPLIED.to_owned()
         };
         let log = Opened::new(config.query_log_file.as_deref()).map_err(not_applied)?;
+        let groups = self.groups.prepare(&config);
+        let groups = groups.map_err(|error| not_applied(group_refused(&error)))?;
         // From here on nothing can fail.
-        self.queries.swap(crate::app::source(&config));
+        self.groups.switch(groups);
+        self.queries.swap(crate::app::source(&self.groups, &config));
         self.telemetry.engine.set_log(log.is_enabled());
         self.query_log.switch(log);
         self.live.store(Arc::new(Live { config }));
         Ok(())
     }
+}
+
+/// Logs why a group cannot be made, and returns what that means for the whole.
+pub(crate) fn group_refused(error: &PrepareError) -> String {
+    let PrepareError { ordinal, reason } = error;
+    error!("Error applying config to server group ({ordinal}): {reason}");
+    "error applying config to one or more server group(s)".to_owned()
 }

@@ -18,6 +18,7 @@ use crate::{
     config::Config,
     flags::{Flags, Settings},
     query::Queries,
+    servergroup::{Groups, NotReady},
     telemetry::{Telemetry, active_queries::ActiveQueries, query_log::QueryLog},
     upstream::{Asker, Budget, Upstream},
 };
@@ -42,6 +43,8 @@ pub struct State {
     pub remote_reads: Semaphore,
     /// What evaluates queries.
     pub queries: Queries,
+    /// The server groups.
+    pub groups: Groups,
     /// What a reload replaces.
     pub live: ArcSwap<Live>,
     /// Held by a reload.
@@ -74,8 +77,8 @@ impl State {
     }
 
     /// Returns the server groups.
-    pub fn upstream(&self) -> Arc<dyn Upstream> {
-        Arc::clone(&self.queries.source().upstream)
+    pub fn upstream(&self) -> &dyn Upstream {
+        &self.groups
     }
 
     /// Returns the headers of a request that go on to targets, each with its first value.
@@ -99,7 +102,17 @@ impl State {
 
     /// Returns why queries cannot be answered yet, if so.
     pub fn not_ready(&self) -> Option<String> {
-        None
+        let waiting = self.groups.not_ready();
+        let told = waiting.iter().map(|group| {
+            let NotReady {
+                ordinal,
+                name,
+                reason,
+            } = group;
+            format!("ServerGroup ord={ordinal} name={name}: {reason}")
+        });
+        let told: Vec<String> = told.collect();
+        (!told.is_empty()).then(|| told.join("; "))
     }
 
     /// Whether the process is ending.

@@ -21,7 +21,7 @@ use promql::parser::{
 
 use crate::servergroup::time_range::Grid;
 use facts::{Facts, Offset};
-pub use target::{TargetRules, for_target, raw_for_target};
+pub use target::{TargetRules, expr_for_target, for_target, raw_for_target};
 
 /// What a plan depends on beside the query.
 #[derive(Clone, Copy)]
