@@ -22,7 +22,7 @@ pub enum Credential {
 
 impl Credential {
     /// Returns the secret. `what` names it in the error.
-    pub(super) fn read(&self, what: &str) -> Result<Secret, ClientError> {
+    pub(crate) fn read(&self, what: &str) -> Result<Secret, ClientError> {
         match self {
             Self::Inline(secret) => Ok(secret.clone()),
             Self::File(path) => match fs::read_to_string(path) {
