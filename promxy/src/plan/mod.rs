@@ -40,25 +40,13 @@ impl std::fmt::Debug for Settings<'_> {
     }
 }
 
-/// A request to every group.
+/// An expression that every group evaluates.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Fetch {
-    /// The value of an expression at each time of a grid.
-    Query {
-        /// The expression.
-        text: String,
-        /// The times.
-        grid: Grid,
-    },
-    /// All samples between two times, both belonging to it. Milliseconds since 1970.
-    Raw {
-        /// The matchers, between braces.
-        selector: String,
-        /// The first time.
-        start: i64,
-        /// The last.
-        end: i64,
-    },
+pub struct Fetch {
+    /// The expression.
+    pub text: String,
+    /// The times.
+    pub grid: Grid,
 }
 
 impl Fetch {
@@ -150,9 +138,7 @@ pub struct Plan {
 /// let query = parse("sum by (job) (rate(errors_total[5m])) / scalar(up) > 2", &ParserOptions::v3_5())?;
 /// let settings = Settings { default_step_ms: 60_000, is_histogram: &|_| false };
 /// let plan = plan(&query, Grid::instant(0), settings);
-/// let texts: Vec<&str> = plan.fetches.iter().map(|fetch| match fetch {
-///     Fetch::Query { text, .. } | Fetch::Raw { selector: text, .. } => text.as_str(),
-/// }).collect();
+/// let texts: Vec<&str> = plan.fetches.iter().map(|fetch| fetch.text.as_str()).collect();
 /// assert_eq!(texts, ["sum by (job) (rate(errors_total[5m]))", "up"]);
 /// # Ok::<(), promql::parser::ParseError>(())
 /// ```
@@ -312,7 +298,7 @@ impl Planner<'_> {
                 match facts.first_at {
                     Some(at) if !grid.is_instant() && facts.is_pinned => {
                         let text = self.text(id, asked.strips, None);
-                        let fetch = self.fetch(Fetch::Query {
+                        let fetch = self.fetch(Fetch {
                             text,
                             grid: Grid::instant(at),
                         });
@@ -398,7 +384,7 @@ impl Planner<'_> {
     fn query(&mut self, id: NodeId, asked: &Asked, op: Option<AggregateOp>) -> FetchId {
         let text = self.text(id, asked.strips, op);
         let grid = asked.grid;
-        self.fetch(Fetch::Query { text, grid })
+        self.fetch(Fetch { text, grid })
     }
 
     fn fetch(&mut self, fetch: Fetch) -> FetchId {

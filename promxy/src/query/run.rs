@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     config::Groups,
-    plan::{self, Fetch, Plan, plan_keeping},
+    plan::{self, Plan, plan_keeping},
     series::{Native, Samples},
     servergroup::{decode::Annotations, time_range::Grid},
     upstream::{Asker, Budget, Part, Upstream},
@@ -238,10 +238,7 @@ fn refuse_lossy(upstream: &dyn Upstream, plan: &Plan) -> Result<(), QueryFailure
 /// walk over the query, others are found when the engine reads series.
 fn pushed(plan: &Plan) -> Vec<Pushed> {
     let fetches = plan.fetches.iter().enumerate();
-    let pushed = fetches.filter_map(|(number, fetch)| {
-        let Fetch::Query { text, grid } = fetch else {
-            return None;
-        };
+    let pushed = fetches.map(|(number, fetch)| {
         let is_used = |made: &plan::Replacement| made.fetches().any(|used| used == number);
         let user = plan.replacements.iter().find(|(_, made)| is_used(made));
         let is_early = user.is_none_or(|(id, _)| {
@@ -250,11 +247,10 @@ fn pushed(plan: &Plan) -> Vec<Pushed> {
                 NodeKind::Vector(_) | NodeKind::Binary(_)
             )
         });
-        Some(Pushed {
-            text: text.clone(),
-            grid: *grid,
+        Pushed {
+            fetch: fetch.clone(),
             prefix: if is_early { "" } else { "expanding series: " },
-        })
+        }
     });
     pushed.collect()
 }
@@ -265,12 +261,9 @@ fn of_histograms(
     known: &[(Pushed, Vec<Part<crate::series::Column<Native>>>)],
 ) -> Vec<NodeId> {
     let holds = |fetch: plan::FetchId| {
-        let Fetch::Query { text, grid } = &plan.fetches[fetch] else {
-            return false;
-        };
         let found = known
             .iter()
-            .find(|(query, _)| query.text == *text && query.grid == *grid);
+            .find(|(query, _)| query.fetch == plan.fetches[fetch]);
         let mut series = found
             .iter()
             .flat_map(|(_, parts)| parts)
@@ -324,7 +317,7 @@ impl Gathered {
         let columns = columns.map(|part| part.series.iter().map(|s| s.data.len()).sum::<usize>());
         let samples = self.samples.iter().flatten().flat_map(|part| &part.series);
         let samples = samples.map(|s| s.data.floats.len() + 16 * s.data.histograms.len());
-        let steps = self.pushed.iter().map(|query| query.grid.len()).max();
+        let steps = self.pushed.iter().map(|query| query.fetch.grid.len()).max();
         columns.sum::<usize>() + 4 * samples.sum::<usize>() + nodes * steps.unwrap_or(1)
     }
 
@@ -353,7 +346,7 @@ impl Gathered {
             .zip(&pushed)
             .map(|(parts, query)| Answered {
                 parts,
-                grid: query.grid,
+                grid: query.fetch.grid,
             });
         let mut table = Table::new(answers.collect(), &places);
         let mut substitutes = HashMap::new();
