@@ -51,11 +51,10 @@ fn groups_answer_as_one_prometheus_would() {
             }
             Err(failure) if status == failure.kind.http().0 => {
                 failures += 1;
-                let (kind, none) = (
-                    failure.kind.http().1,
-                    promxy::servergroup::decode::Annotations::default(),
-                );
-                let got = write_json::error(kind, &failure.message, &none);
+                // The API names the parameter that is wrong.
+                let message = format!("invalid parameter \"query\": {}", failure.message);
+                let kind = failure.kind.http().1;
+                let got = write_json::error(kind, &message, &failure.annotations);
                 (got != expected).then_some(got)
             }
             Ok(outcome) => Some(write_json::value(&outcome.value)),

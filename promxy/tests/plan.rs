@@ -14,6 +14,7 @@ use promql::{
     testing::block_on,
 };
 use promxy::{
+    config::Groups,
     labels::{Labels, filter::LabelFilter},
     plan::{Fetch, Settings, TargetRules, for_target, plan, raw_for_target, split},
     query::{Select, selects},
@@ -191,6 +192,7 @@ fn requests(text: &str, grid: Grid) -> Option<Vec<Request>> {
     let query = query.ok()?;
     let settings = Settings {
         default_step_ms: 60_000,
+        groups: Groups::Overlapping,
         is_histogram: &|_| false,
     };
     let plan = plan(query.expr(), grid, settings);

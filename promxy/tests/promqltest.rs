@@ -27,8 +27,22 @@ use promql::{
 use promxy::{config::Groups, labels::Labels, query::Queries, servergroup::time_range::Grid};
 use tokio::runtime::Runtime;
 
-/// Evaluations whose values differ by decision: file and line, reason.
-const BY_DECISION: [(&str, &str); 0] = [];
+/// Evaluations whose values differ by decision, in both versions: file and line, reason.
+const BY_DECISION: [(&str, &str); 7] = [
+    ("aggregators.test:620", ROUNDED),
+    ("aggregators.test:628", ROUNDED),
+    ("name_label_dropping.test:59", ONE_SERIES),
+    ("name_label_dropping.test:64", ONE_SERIES),
+    ("name_label_dropping.test:69", ONE_SERIES),
+    ("name_label_dropping.test:79", ONE_SERIES),
+    ("name_label_dropping.test:84", ONE_SERIES),
+];
+
+/// D42: huge numbers that cancel each other are in different groups.
+const ROUNDED: &str = "partial sums are numbers, without what rounding has lost of them";
+
+/// Prometheus refuses them where one server holds both.
+const ONE_SERIES: &str = "series of two groups that a function makes equal are one series";
 
 const GROUPS: usize = 3;
 
@@ -163,7 +177,8 @@ fn run(version: &str, parser: ParserOptions) {
                 Command::Eval(eval) => {
                     total += 1;
                     let place = format!("{version} {file}:{}", eval.line);
-                    let is_known = BY_DECISION.iter().any(|(known, _)| *known == place);
+                    let in_file = format!("{file}:{}", eval.line);
+                    let is_known = BY_DECISION.iter().any(|(known, _)| *known == in_file);
                     match both.compare(eval) {
                         Ok(agreement) => *counts.entry(agreement).or_default() += 1,
                         Err(_) if is_known => by_decision += 1,
@@ -183,6 +198,7 @@ fn run(version: &str, parser: ParserOptions) {
         println!("{}", text.chars().take(1000).collect::<String>());
     }
     assert!(wrong.is_empty());
+    assert!(total == 0 || by_decision == BY_DECISION.len());
 }
 
 #[test]

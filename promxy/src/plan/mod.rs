@@ -19,7 +19,7 @@ use promql::parser::{
     Aggregate, AggregateOp, At, Binary, DurationValue, Expr, NodeId, NodeKind, TimeShift,
 };
 
-use crate::servergroup::time_range::Grid;
+use crate::{config::Groups, servergroup::time_range::Grid};
 use facts::{Facts, Offset};
 pub use target::{TargetRules, for_target, raw_for_target};
 
@@ -28,6 +28,8 @@ pub use target::{TargetRules, for_target, raw_for_target};
 pub struct Settings<'a> {
     /// The step of subqueries that have none. Milliseconds.
     pub default_step_ms: i64,
+    /// Whether groups may hold the same series.
+    pub groups: Groups,
     /// Whether a metric of this name is a native histogram.
     pub is_histogram: &'a dyn Fn(&str) -> bool,
 }
@@ -36,6 +38,7 @@ impl std::fmt::Debug for Settings<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Settings")
             .field("default_step_ms", &self.default_step_ms)
+            .field("groups", &self.groups)
             .finish_non_exhaustive()
     }
 }
@@ -133,10 +136,10 @@ pub struct Plan {
 ///
 /// ```
 /// use promql::parser::{ParserOptions, parse};
-/// use promxy::{plan::{Fetch, Settings, plan}, servergroup::time_range::Grid};
+/// use promxy::{config::Groups, plan::{Fetch, Settings, plan}, servergroup::time_range::Grid};
 ///
 /// let query = parse("sum by (job) (rate(errors_total[5m])) / scalar(up) > 2", &ParserOptions::v3_5())?;
-/// let settings = Settings { default_step_ms: 60_000, is_histogram: &|_| false };
+/// let settings = Settings { default_step_ms: 60_000, groups: Groups::Overlapping, is_histogram: &|_| false };
 /// let plan = plan(&query, Grid::instant(0), settings);
 /// let texts: Vec<&str> = plan.fetches.iter().map(|fetch| fetch.text.as_str()).collect();
 /// assert_eq!(texts, ["sum by (job) (rate(errors_total[5m]))", "up"]);
@@ -150,7 +153,7 @@ pub fn plan(query: &Expr, grid: Grid, settings: Settings<'_>) -> Plan {
 pub fn plan_keeping(query: &Expr, grid: Grid, settings: Settings<'_>, kept: &[NodeId]) -> Plan {
     let mut expr = query.clone();
     fill_in_ends(&mut expr, grid);
-    let facts = Facts::of(&expr, settings.is_histogram);
+    let facts = Facts::of(&expr, settings);
     let has_histograms = facts.get(expr.root_id()).has_histogram;
     let mut of_histograms = Vec::new();
     let mut planner = Planner {
@@ -167,6 +170,10 @@ pub fn plan_keeping(query: &Expr, grid: Grid, settings: Settings<'_>, kept: &[No
         is_of_histograms: false,
     }];
     while let Some(mut visit) = stack.pop() {
+        // A subquery whose steps are longer than its range may have none.
+        if visit.grid.is_empty() {
+            continue;
+        }
         let (kind, fact) = (&expr[visit.id].kind, facts.get(visit.id));
         visit.is_kept |= kept.contains(&visit.id);
         visit.is_of_histograms |= fact.is_histogram_call;

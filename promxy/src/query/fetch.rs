@@ -1,7 +1,7 @@
 //! All requests of a query at once.
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use promql::storage::{self, SeriesData};
+use promql::storage::{self, BoxFuture, SeriesData};
 
 use super::{combine, failure::QueryFailure, selects::Select};
 use crate::{
@@ -80,9 +80,10 @@ pub(super) async fn all(
 ) -> Result<Answers, QueryFailure> {
     let queries = pushed.iter().enumerate().map(Request::Query);
     let raw = selects.iter().enumerate().map(Request::Raw);
-    let requests = queries
-        .chain(raw)
-        .map(|request| request.send(upstream, asker));
+    let requests = queries.chain(raw);
+    let requests: Vec<BoxFuture<'_, _>> = requests
+        .map(|request| Box::pin(request.send(upstream, asker)) as _)
+        .collect();
     let mut answered = stream::iter(requests).buffer_unordered(MOST_AT_ONCE);
     let mut answers = Answers {
         columns: vec![Vec::new(); pushed.len()],

@@ -194,6 +194,7 @@ async fn gather(
 fn plan_of(source: &Source, query: &Query, grid: Grid, kept: &[NodeId]) -> Plan {
     let settings = plan::Settings {
         default_step_ms: super::millis(source.default_step),
+        groups: source.groups,
         is_histogram: &|name| source.upstream.is_histogram(name),
     };
     plan_keeping(query.expr(), grid, settings, kept)
