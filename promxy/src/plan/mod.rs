@@ -15,6 +15,8 @@
 mod facts;
 mod target;
 
+use std::collections::HashMap;
+
 use promql::parser::{
     Aggregate, AggregateOp, At, Binary, DurationValue, Expr, NodeId, NodeKind, TimeShift,
 };
@@ -158,9 +160,11 @@ pub fn plan_keeping(query: &Expr, grid: Grid, settings: Settings<'_>, kept: &[No
     let mut of_histograms = Vec::new();
     let mut planner = Planner {
         expr: &expr,
+        stripped: without_offsets(&expr),
         facts: &facts,
         settings,
         fetches: Vec::new(),
+        known: HashMap::new(),
         replacements: Vec::new(),
     };
     let mut stack = vec![Visit {
@@ -245,6 +249,21 @@ fn fill_in_ends(expr: &mut Expr, grid: Grid) {
     }
 }
 
+/// Returns an expression without the offsets of its selectors and subqueries.
+fn without_offsets(expr: &Expr) -> Expr {
+    let mut expr = expr.clone();
+    let ids: Vec<NodeId> = expr.nodes().map(|(id, _)| id).collect();
+    for id in ids {
+        let shift = match &mut expr[id].kind {
+            NodeKind::Vector(selector) => &mut selector.shift,
+            NodeKind::Subquery(subquery) => &mut subquery.shift,
+            _ => continue,
+        };
+        shift.offset = DurationValue::Fixed(promql::SignedDuration::ZERO);
+    }
+    expr
+}
+
 /// A node on the way down.
 #[derive(Clone, Copy)]
 struct Visit {
@@ -259,9 +278,13 @@ struct Visit {
 
 struct Planner<'a> {
     expr: &'a Expr,
+    /// The same without offsets.
+    stripped: Expr,
     facts: &'a Facts,
     settings: Settings<'a>,
     fetches: Vec<Fetch>,
+    /// The places of `fetches`.
+    known: HashMap<Fetch, FetchId>,
     replacements: Vec<(NodeId, Replacement)>,
 }
 
@@ -395,34 +418,26 @@ impl Planner<'_> {
     }
 
     fn fetch(&mut self, fetch: Fetch) -> FetchId {
-        if let Some(same) = self.fetches.iter().position(|known| *known == fetch) {
-            return same;
+        if let Some(same) = self.known.get(&fetch) {
+            return *same;
         }
-        self.fetches.push(fetch);
-        self.fetches.len() - 1
+        let id = self.fetches.len();
+        self.fetches.push(fetch.clone());
+        self.known.insert(fetch, id);
+        id
     }
 
     /// Writes a node, without offsets if they are stripped, with another operation if one is given.
     fn text(&self, id: NodeId, strips: bool, op: Option<AggregateOp>) -> String {
-        if !strips && op.is_none() {
-            return self.expr.display(id).to_string();
-        }
-        let mut expr = self.expr.clone();
-        if let (Some(op), NodeKind::Aggregate(aggregate)) = (op, &mut expr[id].kind) {
-            aggregate.op = op;
-        }
-        let mut stack = if strips { vec![id] } else { Vec::new() };
-        while let Some(id) = stack.pop() {
-            let kind = &mut expr[id].kind;
-            let none = DurationValue::Fixed(promql::SignedDuration::ZERO);
-            match kind {
-                NodeKind::Vector(selector) => selector.shift.offset = none,
-                NodeKind::Subquery(subquery) => subquery.shift.offset = none,
-                _ => {}
+        let expr = if strips { &self.stripped } else { self.expr };
+        let text = expr.display(id).to_string();
+        match (op, &expr[id].kind) {
+            (Some(op), NodeKind::Aggregate(aggregate)) => {
+                let rest = text.strip_prefix(aggregate.op.as_str()).unwrap_or(&text);
+                format!("{}{rest}", op.as_str())
             }
-            stack.extend((0..).map_while(|number| kind.child(number)));
+            _ => text,
         }
-        expr.display(id).to_string()
     }
 
     /// Returns when the children of a node are evaluated.

@@ -47,7 +47,7 @@ impl Request<'_> {
         match self {
             Self::Query((number, Pushed { fetch, prefix })) => {
                 let answer = upstream.query(&fetch.text, fetch.grid, asker).await;
-                let answer = answer.map_err(|error| QueryFailure::of_fetch(error, prefix))?;
+                let answer = answer.map_err(|error| QueryFailure::of_fetch(&error, prefix))?;
                 Ok((Answer::Columns(number, answer.data), answer.annotations))
             }
             Self::Raw((number, select)) => {
@@ -58,7 +58,7 @@ impl Request<'_> {
                 } = select;
                 let answer = upstream.raw(matchers, *start, *end, asker).await;
                 let prefix = "expanding series: ";
-                let answer = answer.map_err(|error| QueryFailure::of_fetch(error, prefix))?;
+                let answer = answer.map_err(|error| QueryFailure::of_fetch(&error, prefix))?;
                 Ok((Answer::Samples(number, answer.data), answer.annotations))
             }
         }
