@@ -2,7 +2,8 @@
 
 use promql::parser::{At, Expr, NodeId, NodeKind, TimeShift};
 
-use super::millis;
+use super::{Settings, millis};
+use crate::config::Groups;
 
 /// The offsets of selectors and subqueries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +82,8 @@ const OF_HISTOGRAMS: [&str; 6] = [
 ];
 
 impl Facts {
-    pub(super) fn of(expr: &Expr, is_histogram: &dyn Fn(&str) -> bool) -> Self {
+    pub(super) fn of(expr: &Expr, settings: Settings<'_>) -> Self {
+        let is_histogram = settings.is_histogram;
         let mut facts = Self(Vec::new());
         for (id, node) in expr.nodes() {
             let mut fact = Fact {
@@ -120,6 +122,10 @@ impl Facts {
                 NodeKind::Subquery(subquery) => {
                     fact.is_pinned = subquery.shift.at.is_some();
                     fact.add_shift(&subquery.shift);
+                    // Offsets of a subquery and of what is in it add up.
+                    if fact.offset != Offset::Same(0) {
+                        fact.offset = Offset::Mixed;
+                    }
                 }
                 NodeKind::Aggregate(_) => fact.aggregations += 1,
                 NodeKind::Call(call) => {
@@ -127,6 +133,9 @@ impl Facts {
                     fact.looks_at_time |= LOOK_AT_TIME.contains(&name) || name == "year";
                     fact.is_pinned &= !fact.looks_at_time;
                     fact.stays_here |= STAY_HERE.contains(&name);
+                    // The buckets of a histogram may be in different groups.
+                    fact.stays_here |= settings.groups == Groups::Disjoint
+                        && name.starts_with("histogram_quantile");
                     fact.is_histogram_call = OF_HISTOGRAMS.contains(&name);
                     fact.has_histogram |= fact.is_histogram_call;
                 }

@@ -15,11 +15,13 @@
 mod facts;
 mod target;
 
+use std::collections::HashMap;
+
 use promql::parser::{
     Aggregate, AggregateOp, At, Binary, DurationValue, Expr, NodeId, NodeKind, TimeShift,
 };
 
-use crate::servergroup::time_range::Grid;
+use crate::{config::Groups, servergroup::time_range::Grid};
 use facts::{Facts, Offset};
 pub use target::{TargetRules, expr_for_target, for_target, raw_for_target};
 
@@ -28,6 +30,8 @@ pub use target::{TargetRules, expr_for_target, for_target, raw_for_target};
 pub struct Settings<'a> {
     /// The step of subqueries that have none. Milliseconds.
     pub default_step_ms: i64,
+    /// Whether groups may hold the same series.
+    pub groups: Groups,
     /// Whether a metric of this name is a native histogram.
     pub is_histogram: &'a dyn Fn(&str) -> bool,
 }
@@ -36,29 +40,18 @@ impl std::fmt::Debug for Settings<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Settings")
             .field("default_step_ms", &self.default_step_ms)
+            .field("groups", &self.groups)
             .finish_non_exhaustive()
     }
 }
 
-/// A request to every group.
+/// An expression that every group evaluates.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Fetch {
-    /// The value of an expression at each time of a grid.
-    Query {
-        /// The expression.
-        text: String,
-        /// The times.
-        grid: Grid,
-    },
-    /// All samples between two times, both belonging to it. Milliseconds since 1970.
-    Raw {
-        /// The matchers, between braces.
-        selector: String,
-        /// The first time.
-        start: i64,
-        /// The last.
-        end: i64,
-    },
+pub struct Fetch {
+    /// The expression.
+    pub text: String,
+    /// The times.
+    pub grid: Grid,
 }
 
 impl Fetch {
@@ -145,14 +138,12 @@ pub struct Plan {
 ///
 /// ```
 /// use promql::parser::{ParserOptions, parse};
-/// use promxy::{plan::{Fetch, Settings, plan}, servergroup::time_range::Grid};
+/// use promxy::{config::Groups, plan::{Fetch, Settings, plan}, servergroup::time_range::Grid};
 ///
 /// let query = parse("sum by (job) (rate(errors_total[5m])) / scalar(up) > 2", &ParserOptions::v3_5())?;
-/// let settings = Settings { default_step_ms: 60_000, is_histogram: &|_| false };
+/// let settings = Settings { default_step_ms: 60_000, groups: Groups::Overlapping, is_histogram: &|_| false };
 /// let plan = plan(&query, Grid::instant(0), settings);
-/// let texts: Vec<&str> = plan.fetches.iter().map(|fetch| match fetch {
-///     Fetch::Query { text, .. } | Fetch::Raw { selector: text, .. } => text.as_str(),
-/// }).collect();
+/// let texts: Vec<&str> = plan.fetches.iter().map(|fetch| fetch.text.as_str()).collect();
 /// assert_eq!(texts, ["sum by (job) (rate(errors_total[5m]))", "up"]);
 /// # Ok::<(), promql::parser::ParseError>(())
 /// ```
@@ -164,14 +155,16 @@ pub fn plan(query: &Expr, grid: Grid, settings: Settings<'_>) -> Plan {
 pub fn plan_keeping(query: &Expr, grid: Grid, settings: Settings<'_>, kept: &[NodeId]) -> Plan {
     let mut expr = query.clone();
     fill_in_ends(&mut expr, grid);
-    let facts = Facts::of(&expr, settings.is_histogram);
+    let facts = Facts::of(&expr, settings);
     let has_histograms = facts.get(expr.root_id()).has_histogram;
     let mut of_histograms = Vec::new();
     let mut planner = Planner {
         expr: &expr,
+        stripped: without_offsets(&expr),
         facts: &facts,
         settings,
         fetches: Vec::new(),
+        known: HashMap::new(),
         replacements: Vec::new(),
     };
     let mut stack = vec![Visit {
@@ -181,6 +174,10 @@ pub fn plan_keeping(query: &Expr, grid: Grid, settings: Settings<'_>, kept: &[No
         is_of_histograms: false,
     }];
     while let Some(mut visit) = stack.pop() {
+        // A subquery whose steps are longer than its range may have none.
+        if visit.grid.is_empty() {
+            continue;
+        }
         let (kind, fact) = (&expr[visit.id].kind, facts.get(visit.id));
         visit.is_kept |= kept.contains(&visit.id);
         visit.is_of_histograms |= fact.is_histogram_call;
@@ -252,6 +249,21 @@ fn fill_in_ends(expr: &mut Expr, grid: Grid) {
     }
 }
 
+/// Returns an expression without the offsets of its selectors and subqueries.
+fn without_offsets(expr: &Expr) -> Expr {
+    let mut expr = expr.clone();
+    let ids: Vec<NodeId> = expr.nodes().map(|(id, _)| id).collect();
+    for id in ids {
+        let shift = match &mut expr[id].kind {
+            NodeKind::Vector(selector) => &mut selector.shift,
+            NodeKind::Subquery(subquery) => &mut subquery.shift,
+            _ => continue,
+        };
+        shift.offset = DurationValue::Fixed(promql::SignedDuration::ZERO);
+    }
+    expr
+}
+
 /// A node on the way down.
 #[derive(Clone, Copy)]
 struct Visit {
@@ -266,9 +278,13 @@ struct Visit {
 
 struct Planner<'a> {
     expr: &'a Expr,
+    /// The same without offsets.
+    stripped: Expr,
     facts: &'a Facts,
     settings: Settings<'a>,
     fetches: Vec<Fetch>,
+    /// The places of `fetches`.
+    known: HashMap<Fetch, FetchId>,
     replacements: Vec<(NodeId, Replacement)>,
 }
 
@@ -312,7 +328,7 @@ impl Planner<'_> {
                 match facts.first_at {
                     Some(at) if !grid.is_instant() && facts.is_pinned => {
                         let text = self.text(id, asked.strips, None);
-                        let fetch = self.fetch(Fetch::Query {
+                        let fetch = self.fetch(Fetch {
                             text,
                             grid: Grid::instant(at),
                         });
@@ -398,38 +414,30 @@ impl Planner<'_> {
     fn query(&mut self, id: NodeId, asked: &Asked, op: Option<AggregateOp>) -> FetchId {
         let text = self.text(id, asked.strips, op);
         let grid = asked.grid;
-        self.fetch(Fetch::Query { text, grid })
+        self.fetch(Fetch { text, grid })
     }
 
     fn fetch(&mut self, fetch: Fetch) -> FetchId {
-        if let Some(same) = self.fetches.iter().position(|known| *known == fetch) {
-            return same;
+        if let Some(same) = self.known.get(&fetch) {
+            return *same;
         }
-        self.fetches.push(fetch);
-        self.fetches.len() - 1
+        let id = self.fetches.len();
+        self.fetches.push(fetch.clone());
+        self.known.insert(fetch, id);
+        id
     }
 
     /// Writes a node, without offsets if they are stripped, with another operation if one is given.
     fn text(&self, id: NodeId, strips: bool, op: Option<AggregateOp>) -> String {
-        if !strips && op.is_none() {
-            return self.expr.display(id).to_string();
-        }
-        let mut expr = self.expr.clone();
-        if let (Some(op), NodeKind::Aggregate(aggregate)) = (op, &mut expr[id].kind) {
-            aggregate.op = op;
-        }
-        let mut stack = if strips { vec![id] } else { Vec::new() };
-        while let Some(id) = stack.pop() {
-            let kind = &mut expr[id].kind;
-            let none = DurationValue::Fixed(promql::SignedDuration::ZERO);
-            match kind {
-                NodeKind::Vector(selector) => selector.shift.offset = none,
-                NodeKind::Subquery(subquery) => subquery.shift.offset = none,
-                _ => {}
+        let expr = if strips { &self.stripped } else { self.expr };
+        let text = expr.display(id).to_string();
+        match (op, &expr[id].kind) {
+            (Some(op), NodeKind::Aggregate(aggregate)) => {
+                let rest = text.strip_prefix(aggregate.op.as_str()).unwrap_or(&text);
+                format!("{}{rest}", op.as_str())
             }
-            stack.extend((0..).map_while(|number| kind.child(number)));
+            _ => text,
         }
-        expr.display(id).to_string()
     }
 
     /// Returns when the children of a node are evaluated.

@@ -76,26 +76,24 @@ pub(super) fn partial(answered: Answered, op: AggregateOp, groups: Groups) -> (C
 pub(super) fn sum(answered: Answered, group: &Group, groups: Groups) -> (Columns, Copies) {
     let steps = answered.grid.len();
     let (partial, copies) = whole(answered.parts, &answered.grid, groups);
-    let sums = Sums::of(&partial, group, steps);
-    (sums.finish(), copies)
+    (sums(&partial, group, steps), copies)
 }
 
 /// Returns sums divided by counts, both by a grouping.
 pub(super) fn quotient(
-    sums: Answered,
-    counts: Answered,
+    summed: Answered,
+    counted: Answered,
     group: &Group,
     groups: Groups,
 ) -> (Columns, Copies) {
-    let steps = sums.grid.len();
-    let (sums, copies) = whole(sums.parts, &sums.grid, groups);
-    let (counts, _) = whole(counts.parts, &counts.grid, groups);
-    let counts = Sums::of(&counts, group, steps).finish();
-    let counts: HashMap<Labels, Column<Native>> = counts
+    let steps = summed.grid.len();
+    let (summed, copies) = whole(summed.parts, &summed.grid, groups);
+    let (counted, _) = whole(counted.parts, &counted.grid, groups);
+    let counts: HashMap<Labels, Column<Native>> = sums(&counted, group, steps)
         .into_iter()
         .map(|series| (series.labels, series.data))
         .collect();
-    let mut averages = Sums::of(&sums, group, steps).finish();
+    let mut averages = sums(&summed, group, steps);
     for series in &mut averages {
         let mut average = Column::empty(steps);
         if let Some(count) = counts.get(&series.labels) {
@@ -171,44 +169,48 @@ impl Group {
     }
 }
 
-/// Sums by group and step, each with what rounding has lost, as the engine's own sums (Kahan and Neumaier).
-struct Sums {
-    groups: Vec<(Labels, Vec<f64>, Vec<f64>, Vec<bool>)>,
+/// The sums of a group at every step, with what rounding has lost of them, as the engine's own sums (Kahan and Neumaier).
+struct Sum {
+    labels: Labels,
+    column: Column<Native>,
+    lost: Vec<f64>,
 }
 
-impl Sums {
-    fn of(partial: &Columns, group: &Group, steps: usize) -> Self {
-        let mut places: HashMap<Labels, usize> = HashMap::new();
-        let mut groups: Vec<(Labels, Vec<f64>, Vec<f64>, Vec<bool>)> = Vec::new();
-        for series in partial {
-            let labels = group.labels(&series.labels);
-            let place = *places.entry(labels).or_insert_with_key(|labels| {
-                let zeros = || vec![0.0; steps];
-                groups.push((labels.clone(), zeros(), zeros(), vec![false; steps]));
-                groups.len() - 1
+/// Sums partial results by a grouping.
+fn sums(partial: &Columns, group: &Group, steps: usize) -> Columns {
+    let mut places: HashMap<Labels, usize> = HashMap::new();
+    let mut sums: Vec<Sum> = Vec::new();
+    for series in partial {
+        let labels = group.labels(&series.labels);
+        let place = *places.entry(labels).or_insert_with_key(|labels| {
+            sums.push(Sum {
+                labels: labels.clone(),
+                column: Column::empty(steps),
+                lost: vec![0.0; steps],
             });
-            let (_, sums, lost, present) = &mut groups[place];
-            for (step, value) in series.data.iter() {
-                present[step] = true;
-                add(value, &mut sums[step], &mut lost[step]);
+            sums.len() - 1
+        });
+        let Sum { column, lost, .. } = &mut sums[place];
+        for (step, value) in series.data.iter() {
+            let mut sum = column.get(step).unwrap_or(0.0);
+            add(value, &mut sum, &mut lost[step]);
+            column.set(step, sum);
+        }
+    }
+    let finished = sums.into_iter().map(|sum| {
+        let Sum {
+            labels,
+            column: mut data,
+            lost,
+        } = sum;
+        for (step, lost) in lost.iter().enumerate().filter(|(_, lost)| **lost != 0.0) {
+            if let Some(sum) = data.get(step).filter(|sum| sum.is_finite()) {
+                data.set(step, sum + lost);
             }
         }
-        Self { groups }
-    }
-
-    fn finish(self) -> Columns {
-        let groups = self.groups.into_iter();
-        let finished = groups.map(|(labels, sums, lost, present)| {
-            let mut data = Column::empty(sums.len());
-            let steps = sums.iter().zip(&lost).zip(&present).enumerate();
-            for (step, ((sum, lost), _)) in steps.filter(|(_, (_, present))| **present) {
-                let sum = if sum.is_finite() { sum + lost } else { *sum };
-                data.set(step, sum);
-            }
-            Series { labels, data }
-        });
-        finished.collect()
-    }
+        Series { labels, data }
+    });
+    finished.collect()
 }
 
 /// Adds a number to a sum and what was lost of it before.

@@ -67,7 +67,7 @@ impl QueryFailure {
     }
 
     /// A request failed. `prefix` says what the engine was doing with the answer.
-    pub(super) fn of_fetch(error: UpstreamError, prefix: &str) -> Self {
+    pub(super) fn of_fetch(error: &UpstreamError, prefix: &str) -> Self {
         let kind = match error.kind {
             FailureKind::Execution | FailureKind::TooMuch => QueryFailureKind::Execution,
             FailureKind::Timeout => QueryFailureKind::Timeout,

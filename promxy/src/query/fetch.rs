@@ -1,30 +1,23 @@
 //! All requests of a query at once.
 
-use std::collections::HashMap;
-
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use promql::storage::{self, SeriesData};
+use promql::storage::{self, BoxFuture, SeriesData};
 
 use super::{combine, failure::QueryFailure, selects::Select};
 use crate::{
-    labels::Labels,
-    plan,
+    plan::Fetch,
     series::{Column, Native, Samples, Series},
-    servergroup::{decode::Annotations, time_range::Grid},
+    servergroup::decode::Annotations,
     upstream::{Asker, Part, Upstream},
 };
 
 /// How many requests of one query are on their way at the same time, each of which goes to all groups.
 const MOST_AT_ONCE: usize = 64;
 
-/// How many times a server answers at most (D37).
-const MOST_STEPS: usize = 11_000;
-
 /// An expression that servers evaluate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Pushed {
-    pub(super) text: String,
-    pub(super) grid: Grid,
+    pub(super) fetch: Fetch,
     /// What stands before the text of an error.
     pub(super) prefix: &'static str,
 }
@@ -39,10 +32,43 @@ pub(super) struct Answers {
     pub(super) annotations: Annotations,
 }
 
-/// One request, or what came back.
-enum Piece<Q, R> {
-    Query(Q),
-    Raw(R),
+/// A request, and its place among those of its kind.
+enum Request<'a> {
+    Query((usize, &'a Pushed)),
+    Raw((usize, &'a Select)),
+}
+
+impl Request<'_> {
+    async fn send(
+        self,
+        upstream: &dyn Upstream,
+        asker: &Asker,
+    ) -> Result<(Answer, Annotations), QueryFailure> {
+        match self {
+            Self::Query((number, Pushed { fetch, prefix })) => {
+                let answer = upstream.query(&fetch.text, fetch.grid, asker).await;
+                let answer = answer.map_err(|error| QueryFailure::of_fetch(&error, prefix))?;
+                Ok((Answer::Columns(number, answer.data), answer.annotations))
+            }
+            Self::Raw((number, select)) => {
+                let Select {
+                    matchers,
+                    start,
+                    end,
+                } = select;
+                let answer = upstream.raw(matchers, *start, *end, asker).await;
+                let prefix = "expanding series: ";
+                let answer = answer.map_err(|error| QueryFailure::of_fetch(&error, prefix))?;
+                Ok((Answer::Samples(number, answer.data), answer.annotations))
+            }
+        }
+    }
+}
+
+/// The answer to one request, and its place among those of its kind.
+enum Answer {
+    Columns(usize, Vec<Part<Column<Native>>>),
+    Samples(usize, Vec<Part<Samples<Native>>>),
 }
 
 /// Asks for everything. The first failure ends all requests.
@@ -52,99 +78,26 @@ pub(super) async fn all(
     pushed: &[Pushed],
     selects: &[Select],
 ) -> Result<Answers, QueryFailure> {
-    let mut asked = Vec::new();
-    for (number, query) in pushed.iter().enumerate() {
-        let grids = plan::split(query.grid, MOST_STEPS);
-        asked.extend(grids.into_iter().map(|grid| Piece::Query((number, grid))));
-    }
-    asked.extend((0..selects.len()).map(Piece::Raw));
-    let requests = asked.into_iter().map(|piece| async move {
-        match piece {
-            Piece::Query((number, grid)) => {
-                let query = &pushed[number];
-                let answer = upstream.query(&query.text, grid, asker).await;
-                let answer = answer.map_err(|error| QueryFailure::of_fetch(error, query.prefix))?;
-                Ok::<_, QueryFailure>((
-                    Piece::Query((number, grid, answer.data)),
-                    answer.annotations,
-                ))
-            }
-            Piece::Raw(number) => {
-                let Select {
-                    matchers,
-                    start,
-                    end,
-                } = &selects[number];
-                let answer = upstream.raw(matchers, *start, *end, asker).await;
-                let answer =
-                    answer.map_err(|error| QueryFailure::of_fetch(error, "expanding series: "))?;
-                Ok((Piece::Raw((number, answer.data)), answer.annotations))
-            }
-        }
-    });
-    let mut answered = stream::iter(requests).buffer_unordered(MOST_AT_ONCE);
-    let mut slices: Vec<Vec<(Grid, Vec<Part<Column<Native>>>)>> = vec![Vec::new(); pushed.len()];
-    let mut answers = Answers {
-        samples: vec![Vec::new(); selects.len()],
-        ..Answers::default()
-    };
-    while let Some((piece, annotations)) = answered.try_next().await? {
-        answers.annotations.merge(annotations);
-        match piece {
-            Piece::Query((number, grid, parts)) => slices[number].push((grid, parts)),
-            Piece::Raw((number, parts)) => answers.samples[number] = parts,
-        }
-    }
-    let whole = slices.into_iter().zip(pushed);
-    answers.columns = whole
-        .map(|(slices, query)| joined(slices, query.grid))
+    let queries = pushed.iter().enumerate().map(Request::Query);
+    let raw = selects.iter().enumerate().map(Request::Raw);
+    let requests = queries.chain(raw);
+    let requests: Vec<BoxFuture<'_, _>> = requests
+        .map(|request| Box::pin(request.send(upstream, asker)) as _)
         .collect();
-    Ok(answers)
-}
-
-/// Joins the answers for the parts of a grid.
-fn joined(
-    mut slices: Vec<(Grid, Vec<Part<Column<Native>>>)>,
-    grid: Grid,
-) -> Vec<Part<Column<Native>>> {
-    if slices.len() < 2 {
-        return slices.pop().map_or_else(Vec::new, |(_, parts)| parts);
-    }
-    slices.sort_by_key(|(grid, _)| grid.start);
-    let mut whole: Vec<Part<Column<Native>>> = Vec::new();
-    let mut places: HashMap<(usize, Labels, usize), usize> = HashMap::new();
-    for (slice, parts) in slices {
-        let first = grid.index(slice.start).unwrap_or(0);
-        for Part { group, series } in parts {
-            let at = whole.iter().position(|part| part.group == group);
-            let at = at.unwrap_or_else(|| {
-                let series = Vec::new();
-                whole.push(Part { group, series });
-                whole.len() - 1
-            });
-            let mut seen: HashMap<Labels, usize> = HashMap::new();
-            for Series { labels, data } in series {
-                let nth = seen.entry(labels.clone()).or_insert(0);
-                *nth += 1;
-                let part = &mut whole[at].series;
-                let place = *places
-                    .entry((group, labels.clone(), *nth))
-                    .or_insert_with(|| {
-                        let data = Column::empty(grid.len());
-                        part.push(Series { labels, data });
-                        part.len() - 1
-                    });
-                let column = &mut part[place].data;
-                for (step, value) in data.iter() {
-                    column.set(first + step, value);
-                }
-                for (step, histogram) in data.histograms() {
-                    column.set_histogram(first + *step as usize, histogram.clone());
-                }
-            }
+    let mut answered = stream::iter(requests).buffer_unordered(MOST_AT_ONCE);
+    let mut answers = Answers {
+        columns: vec![Vec::new(); pushed.len()],
+        samples: vec![Vec::new(); selects.len()],
+        annotations: Annotations::default(),
+    };
+    while let Some((answer, annotations)) = answered.try_next().await? {
+        answers.annotations.merge(annotations);
+        match answer {
+            Answer::Columns(number, parts) => answers.columns[number] = parts,
+            Answer::Samples(number, parts) => answers.samples[number] = parts,
         }
     }
-    whole
+    Ok(answers)
 }
 
 /// Returns the samples of all groups as the engine wants them.

@@ -6,14 +6,16 @@
 //! * [`Settings`], [`Limits`], [`Params`]: what a query may and should do; [`Source`]: whom it asks
 //! * [`Outcome`], [`QueryFailure`]: what becomes of it
 //! * `places`: where in a query answers go; [`selects`]: what has to be fetched as raw samples
-//! * `fetch`: the requests; `combine`: the answers of groups as one; `substitute`: the answers in the place of nodes
-//! * `run`: one query
+//! * `run`: one query; `gather`: its plan and its requests, which `fetch` makes
+//! * `evaluate`: its value; `combine`: the answers of groups as one; `substitute`: the answers in the place of nodes
 //!
 //! Dropping the future of a query ends its requests and its evaluation.
 
 mod combine;
+mod evaluate;
 mod failure;
 mod fetch;
+mod gather;
 mod places;
 mod run;
 mod selects;

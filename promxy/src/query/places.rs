@@ -1,6 +1,6 @@
 //! Where in a query the answers of servers go.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use promql::parser::{AggregateOp, Expr, Grouping, NodeId, NodeKind, Sign};
 
@@ -52,7 +52,7 @@ pub(super) struct Group {
 
 /// The replaced nodes of a query.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Places(HashMap<NodeId, Place>);
+pub(super) struct Places(BTreeMap<NodeId, Place>);
 
 impl Places {
     /// Finds the places of all replacements of a plan.

@@ -94,11 +94,14 @@ fn select(hints: &SelectHints, matchers: &[LabelMatcher]) -> Select {
 
 /// The samples of selects.
 #[derive(Clone, Default)]
-pub(super) struct Fetched(Arc<HashMap<(i64, i64), Vec<(Select, Vec<SeriesData>)>>>);
+pub(super) struct Fetched(Arc<HashMap<(i64, i64), Vec<Selected>>>);
+
+/// A select and its samples.
+type Selected = (Select, Vec<SeriesData>);
 
 impl Fetched {
-    pub(super) fn new(answers: impl IntoIterator<Item = (Select, Vec<SeriesData>)>) -> Self {
-        let mut by_time: HashMap<(i64, i64), Vec<_>> = HashMap::new();
+    pub(super) fn new(answers: impl IntoIterator<Item = Selected>) -> Self {
+        let mut by_time: HashMap<(i64, i64), Vec<Selected>> = HashMap::new();
         for (select, series) in answers {
             let same_time = by_time.entry((select.start, select.end)).or_default();
             same_time.push((select, series));
