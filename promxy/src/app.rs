@@ -3,7 +3,10 @@
 use std::{
     fmt, io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdListener},
-    sync::{Arc, atomic::{AtomicBool, Ordering::Relaxed}},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -27,8 +30,8 @@ use tracing::{error, info, warn};
 use crate::{
     api::params::LANGUAGE,
     config::Config,
-    flags::{Flags, Settings},
     discovery::Environment,
+    flags::{Flags, Settings},
     query::{Limits, Queries, Settings as QuerySettings, Source},
     servergroup::Groups,
     state::{Live, State},
@@ -187,10 +190,9 @@ impl App {
             None => info!("promxy starting with HTTP..."),
             Some(path) => info!("promxy starting with web config {}...", path.display()),
         }
-        let address = listener.local_addr().map_or_else(
-            |_| flags.bind_addr.clone(),
-            |address| address.to_string(),
-        );
+        let address = listener
+            .local_addr()
+            .map_or_else(|_| flags.bind_addr.clone(), |address| address.to_string());
         let http2 = web.is_secured();
         let word = if http2 { "enabled" } else { "disabled" };
         info!(address, "Listening on");
@@ -245,7 +247,10 @@ impl Running {
             shared::config::duration::format_nanos(nanos)
         };
         if !flags.shutdown_delay.is_zero() {
-            info!("promxy delaying shutdown by {}", shown(flags.shutdown_delay));
+            info!(
+                "promxy delaying shutdown by {}",
+                shown(flags.shutdown_delay)
+            );
             tokio::time::sleep(flags.shutdown_delay).await;
         }
         match flags.shutdown_timeout {
@@ -302,7 +307,9 @@ async fn bind(address: &str) -> Result<TcpListener, String> {
         ]
     } else {
         let found = lookup_host(address).await;
-        found.map_err(|reason| failed(reason.to_string()))?.collect()
+        found
+            .map_err(|reason| failed(reason.to_string()))?
+            .collect()
     };
     let mut refused = failed("no such host".to_owned());
     for address in addresses {

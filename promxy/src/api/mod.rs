@@ -24,6 +24,8 @@ pub mod series;
 pub mod status;
 pub mod write_json;
 
+use std::time::Duration;
+
 use axum::body::Body;
 use http::{HeaderValue, StatusCode, header::CACHE_CONTROL};
 
@@ -109,11 +111,13 @@ pub async fn answer(state: &State, endpoint: Endpoint, request: &Request) -> Res
         Endpoint::QueryRange => query::range(state, request).await,
         Endpoint::FormatQuery => query::format(form),
         Endpoint::ParseQuery => query::parse(form),
-        Endpoint::Exemplars => metadata::exemplars(state, request).await,
-        Endpoint::Metadata => return sorted(metadata::metadata(state, request).await),
-        Endpoint::Labels => series::names(state, request).await,
-        Endpoint::LabelValues => series::values(state, request).await,
-        Endpoint::Series => series::series(state, request).await,
+        Endpoint::Exemplars => within(state, metadata::exemplars(state, request)).await,
+        Endpoint::Metadata => {
+            return sorted(within(state, metadata::metadata(state, request)).await);
+        }
+        Endpoint::Labels => within(state, series::names(state, request)).await,
+        Endpoint::LabelValues => within(state, series::values(state, request)).await,
+        Endpoint::Series => within(state, series::series(state, request)).await,
         Endpoint::DropSeries => Err(ApiError::internal("not implemented")),
         Endpoint::ScrapePools => Ok(Some(Success::plain(r#"{"scrapePools":[]}"#))),
         Endpoint::Targets => status::targets(form),
@@ -154,6 +158,16 @@ pub async fn answer(state: &State, endpoint: Endpoint, request: &Request) -> Res
         }
         Err(error) => error.response(),
     }
+}
+
+/// Waits for servers as long as a query may take.
+async fn within<T>(
+    state: &State,
+    work: impl Future<Output = Result<T, ApiError>>,
+) -> Result<T, ApiError> {
+    let limit = state.flags.query_timeout.unwrap_or(Duration::MAX);
+    let done = tokio::time::timeout(limit, work).await;
+    done.unwrap_or_else(|_| Err(ApiError::timeout("query timed out in query execution")))
 }
 
 /// An answer with its keys in the order of the alphabet, as the original's own handlers write them.

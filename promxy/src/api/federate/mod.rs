@@ -3,11 +3,13 @@
 mod exposition;
 mod protobuf;
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
+use futures_util::future::try_join_all;
 use http::{HeaderMap, StatusCode, header::ACCEPT};
 use jiff::Timestamp;
 use promql::{parser::parse_selector, storage::is_stale};
+use tokio::time::timeout;
 
 use self::exposition::{Escaping, Latest, Value};
 use super::params;
@@ -47,12 +49,11 @@ pub async fn answer(state: &State, request: &Request) -> Response {
     let asked = selectors
         .iter()
         .map(|matchers| upstream.raw(matchers, start, now, &asker));
-    let answers = match futures_util::future::try_join_all(asked).await {
-        Ok(answers) => answers,
-        Err(error) => {
-            state.telemetry.other.federation_errors.fetch_add(1, Relaxed);
-            return answer::error(StatusCode::INTERNAL_SERVER_ERROR, &error.message);
-        }
+    let limit = state.flags.query_timeout.unwrap_or(Duration::MAX);
+    let answers = match timeout(limit, try_join_all(asked)).await {
+        Ok(Ok(answers)) => answers,
+        Ok(Err(error)) => return failed(state, &error.message),
+        Err(_) => return failed(state, "federation timed out"),
     };
     let warnings: usize = answers
         .iter()
@@ -63,7 +64,10 @@ pub async fn answer(state: &State, request: &Request) -> Response {
     let parts = answers.into_iter().flat_map(|answer| answer.data);
     let members: Vec<Vec<Series<Samples<Native>>>> = parts.map(|part| part.series).collect();
     let merged = merge::sets(members, Options::GROUPS, &());
-    let mut latest: Vec<Latest> = merged.into_iter().filter_map(|series| last(series, start)).collect();
+    let mut latest: Vec<Latest> = merged
+        .into_iter()
+        .filter_map(|series| last(series, start))
+        .collect();
     latest.sort_by(|a, b| a.labels.metric_name().cmp(b.labels.metric_name()));
     // Several selectors may have found a series in one group.
     latest.dedup_by(|a, b| a.labels == b.labels);
@@ -106,6 +110,15 @@ pub async fn answer(state: &State, request: &Request) -> Response {
     answer::whole(StatusCode::OK, content_type, body)
 }
 
+fn failed(state: &State, reason: &str) -> Response {
+    state
+        .telemetry
+        .other
+        .federation_errors
+        .fetch_add(1, Relaxed);
+    answer::error(StatusCode::INTERNAL_SERVER_ERROR, reason)
+}
+
 /// Returns the last sample of a series if it is not too old and does not end the series.
 fn last(series: Series<Samples<Native>>, start: i64) -> Option<Latest> {
     let Series { labels, data } = series;
@@ -133,7 +146,9 @@ fn last(series: Series<Samples<Native>>, start: i64) -> Option<Latest> {
 /// Works out the form from `Accept`, by the order of the list: scrapers put what they like best first. Anything that is not known is
 /// text, and so is OpenMetrics.
 fn negotiate(headers: &HeaderMap) -> (Form, Escaping) {
-    let accepted = headers.get(ACCEPT).and_then(|accepted| accepted.to_str().ok());
+    let accepted = headers
+        .get(ACCEPT)
+        .and_then(|accepted| accepted.to_str().ok());
     let mut escaping = Escaping::Underscores;
     for range in accepted.unwrap_or_default().split(',') {
         let mut parts = range.split(';').map(str::trim);
@@ -168,5 +183,9 @@ fn negotiate(headers: &HeaderMap) -> (Form, Escaping) {
 }
 
 fn first(known: Escaping, wanted: Escaping) -> Escaping {
-    if known == Escaping::None { known } else { wanted }
+    if known == Escaping::None {
+        known
+    } else {
+        wanted
+    }
 }

@@ -5,7 +5,7 @@
 
 mod chunks;
 
-use std::{fmt::Write as _, sync::atomic::Ordering::Relaxed};
+use std::{fmt::Write as _, sync::atomic::Ordering::Relaxed, time::Duration};
 
 use axum::body::{Body, Bytes};
 use futures_util::{future::try_join_all, stream};
@@ -15,13 +15,13 @@ use promql::{
     labels::LabelMatcher,
     parser::{MatchOp, Matcher},
 };
+use tokio::time::timeout;
 
 use crate::{
     labels::{self, Labels},
     merge::{self, Options},
     remote::{
-        decode, encode,
-        frames,
+        decode, encode, frames,
         messages::{
             BucketSpan, Histogram, Label, Query, QueryResult, ReadRequest, ReadResponse, SAMPLES,
             STREAMED_XOR_CHUNKS, Sample, TimeSeries,
@@ -74,7 +74,10 @@ pub async fn answer(state: &State, request: &Request) -> Response {
     let _counted = Counted::new(state);
     // The semaphore is never closed.
     let _place = state.remote_reads.acquire().await.ok();
-    match read(state, request).await {
+    let limit = state.flags.query_timeout.unwrap_or(Duration::MAX);
+    let reading = timeout(limit, read(state, request)).await;
+    let out_of_time = || Refusal::Servers("remote read timed out".to_owned());
+    match reading.unwrap_or_else(|_| Err(out_of_time())) {
         Ok(response) => response,
         Err(Refusal::Request(text)) => answer::error(StatusCode::BAD_REQUEST, &text),
         Err(Refusal::Servers(text)) => answer::error(StatusCode::INTERNAL_SERVER_ERROR, &text),
@@ -99,7 +102,10 @@ async fn read(state: &State, request: &Request) -> Result<Response, Refusal> {
         .map(|query| select(state, query, &external, &asker));
     let found = try_join_all(found).await?;
     // Chunks are of numbers, so histograms are sent as samples to those who take them.
-    let has_histograms = found.iter().flatten().any(|it| !it.data.histograms.is_empty());
+    let has_histograms = found
+        .iter()
+        .flatten()
+        .any(|it| !it.data.histograms.is_empty());
     match form {
         Form::Chunks if !has_histograms => Ok(stream_of(found)),
         Form::Chunks if !asked.accepted_response_types.contains(&SAMPLES) => Err(Refusal::Servers(
