@@ -10,21 +10,32 @@
 //! * [`servergroup`]: targets, their windows of time, and what their answers hold
 //! * [`series`]: samples and columns
 //! * [`merge`]: the answers of replicas and groups as one
+//! * [`query`]: queries from text to value
 //! * [`remote`]: remote read and write
-//! * [`api`]: answers as Prometheus writes them
+//! * [`state`]: what requests are answered from; [`api`]: the HTTP API; [`web`]: the server around it
+//! * [`telemetry`]: metrics and logs; [`build_info`]: the version
+//! * [`app`]: the program, from building to draining; [`reload`]: another configuration for it
 //!
 //! Errors that reach a user have the original's words. Nothing here panics on what comes from outside.
 
 pub mod api;
+pub mod app;
+pub mod build_info;
 pub mod config;
+pub mod discovery;
 pub mod flags;
 pub mod labels;
 pub mod merge;
 pub mod plan;
+pub mod query;
+pub mod reload;
 pub mod remote;
 pub mod series;
 pub mod servergroup;
+pub mod state;
+pub mod telemetry;
 pub mod upstream;
+pub mod web;
 
 /// The README's example, run as a test.
 #[cfg(doctest)]

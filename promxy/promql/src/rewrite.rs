@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::exec::{Column, Series};
+use crate::exec::{Bitmap, Column, Series};
 use crate::histogram::FloatHistogram;
 use crate::labels::Labels;
 use crate::parser::{Expr, NodeId};
@@ -59,6 +59,49 @@ impl StepSeries {
             steps,
             column: Column::empty(steps),
         }
+    }
+
+    /// Returns a series of numbers and histograms, of which nothing is copied.
+    ///
+    /// There is a number for each of `values.len()` steps, of which those count whose bit is set: bit `n % 64` of word `n / 64`.
+    /// Bits beyond the steps are ignored. Histograms are in the order of steps; those at steps that have a number or that are no
+    /// steps are left out.
+    ///
+    /// ```
+    /// use promql::{StepSeries, labels::Labels};
+    ///
+    /// // The second of three steps has no number.
+    /// let series = StepSeries::of_column(Labels::empty(), vec![1.0, 0.0, 3.0], vec![0b101], Vec::new());
+    /// assert_eq!(series.steps(), 3);
+    /// ```
+    pub fn of_column(
+        labels: Labels,
+        values: Vec<f64>,
+        present: Vec<u64>,
+        mut histograms: Vec<(u32, Arc<FloatHistogram>)>,
+    ) -> Self {
+        let steps = values.len();
+        let present = Bitmap::of_words(present, steps);
+        if !histograms.is_empty() {
+            histograms.sort_by_key(|(step, _)| *step);
+            histograms.dedup_by_key(|(step, _)| *step);
+            histograms.retain(|(step, _)| (*step as usize) < steps && !present.has(*step as usize));
+        }
+        let column = Column {
+            values,
+            present,
+            histograms,
+        };
+        Self {
+            labels,
+            steps,
+            column,
+        }
+    }
+
+    /// Returns how many steps there are.
+    pub fn steps(&self) -> usize {
+        self.steps
     }
 
     /// Sets the number at a step; steps beyond the last are ignored.

@@ -4,13 +4,18 @@
 
 use std::fmt::Write as _;
 
+use promql::{
+    histogram::FloatHistogram,
+    value::{SampleValue, Value},
+};
+
 use crate::{
     labels::Labels,
-    series::{Column, Histogram, Samples, Series},
+    series::{Bucket, Column, Histogram, Samples, Series},
     servergroup::{decode::Annotations, time_range::Grid},
 };
 
-/// How many warnings, and how many infos, an answer shows.
+/// How many warnings, and how many infos, an answer shows before it says how many more there are.
 const MOST_ANNOTATIONS: usize = 10;
 
 /// Writes a successful answer around data that is JSON already.
@@ -43,6 +48,45 @@ pub fn error(error_type: &str, message: &str, annotations: &Annotations) -> Stri
     write_annotations(annotations, &mut out);
     out.push('}');
     out
+}
+
+/// Writes the data of a query.
+pub fn value(value: &Value) -> String {
+    match value {
+        Value::Scalar { timestamp, value } => scalar(*timestamp, *value),
+        Value::String { timestamp, value } => string(*timestamp, &value.to_str_lossy()),
+        Value::Vector(samples) => {
+            let mut out = String::with_capacity(64 + 96 * samples.len());
+            out.push_str(r#"{"resultType":"vector","result":["#);
+            for (position, sample) in samples.iter().enumerate() {
+                write_comma(position, &mut out);
+                out.push_str(r#"{"metric":"#);
+                write_labels(&sample.labels, &mut out);
+                match &sample.value {
+                    SampleValue::Float(value) => {
+                        out.push_str(r#","value":"#);
+                        write_float_point(sample.timestamp, *value, &mut out);
+                    }
+                    SampleValue::Histogram(histogram) => {
+                        out.push_str(r#","histogram":"#);
+                        write_histogram_point(sample.timestamp, histogram.as_ref(), &mut out);
+                    }
+                }
+                out.push('}');
+            }
+            out.push_str("]}");
+            out
+        }
+        Value::Matrix(series) => {
+            let mut out = String::from(r#"{"resultType":"matrix","result":["#);
+            for (position, one) in series.iter().enumerate() {
+                let histograms = one.histograms().map(|(time, h)| (time, h.as_ref()));
+                write_series(position, &one.labels, one.floats(), histograms, &mut out);
+            }
+            out.push_str("]}");
+            out
+        }
+    }
 }
 
 /// Writes the data of a query with a range vector as its value.
@@ -149,6 +193,15 @@ fn write_annotations(annotations: &Annotations, out: &mut String) {
         out.push_str(key);
         out.push_str("\":[");
         write_words(texts.get(..MOST_ANNOTATIONS).unwrap_or(texts), out);
+        if let Some(more) = texts
+            .len()
+            .checked_sub(MOST_ANNOTATIONS)
+            .filter(|more| *more > 0)
+        {
+            let kind = key.trim_end_matches('s');
+            out.push(',');
+            write_string(&format!("{more} more {kind} annotations omitted"), out);
+        }
         out.push(']');
     }
 }
@@ -170,7 +223,7 @@ fn write_series<'a>(
     position: usize,
     labels: &Labels,
     floats: impl Iterator<Item = (i64, f64)>,
-    histograms: impl Iterator<Item = (i64, &'a Histogram)>,
+    histograms: impl Iterator<Item = (i64, &'a (impl Buckets + 'a))>,
     out: &mut String,
 ) {
     write_comma(position, out);
@@ -216,20 +269,53 @@ fn write_float_point(time: i64, value: f64, out: &mut String) {
     out.push_str("\"]");
 }
 
-fn write_histogram_point(time: i64, histogram: &Histogram, out: &mut String) {
+/// What a histogram shows of itself.
+trait Buckets {
+    /// Returns how many observations there are, and their sum.
+    fn totals(&self) -> (f64, f64);
+
+    /// Returns the buckets that have observations, from low to high.
+    fn each(&self) -> impl Iterator<Item = Bucket>;
+}
+
+impl Buckets for Histogram {
+    fn totals(&self) -> (f64, f64) {
+        (self.count, self.sum)
+    }
+
+    fn each(&self) -> impl Iterator<Item = Bucket> {
+        self.buckets.iter().copied()
+    }
+}
+
+impl Buckets for FloatHistogram {
+    fn totals(&self) -> (f64, f64) {
+        (self.count, self.sum)
+    }
+
+    fn each(&self) -> impl Iterator<Item = Bucket> {
+        self.populated_buckets().map(|bucket| Bucket {
+            boundaries: bucket.boundaries(),
+            lower: bucket.lower,
+            upper: bucket.upper,
+            count: bucket.count,
+        })
+    }
+}
+
+fn write_histogram_point(time: i64, histogram: &impl Buckets, out: &mut String) {
+    let (count, sum) = histogram.totals();
     out.push('[');
     write_time(time, out);
     out.push_str(r#",{"count":""#);
-    write_number(histogram.count, out);
+    write_number(count, out);
     out.push_str(r#"","sum":""#);
-    write_number(histogram.sum, out);
+    write_number(sum, out);
     out.push('"');
-    for (position, bucket) in histogram.buckets.iter().enumerate() {
-        out.push_str(if position == 0 {
-            r#","buckets":["#
-        } else {
-            ","
-        });
+    let mut is_first = true;
+    for bucket in histogram.each() {
+        out.push_str(if is_first { r#","buckets":["# } else { "," });
+        is_first = false;
         out.push('[');
         out.push(char::from(b'0' + bucket.boundaries));
         for number in [bucket.lower, bucket.upper, bucket.count] {
@@ -239,7 +325,7 @@ fn write_histogram_point(time: i64, histogram: &Histogram, out: &mut String) {
         }
         out.push(']');
     }
-    if !histogram.buckets.is_empty() {
+    if !is_first {
         out.push(']');
     }
     out.push_str("}]");

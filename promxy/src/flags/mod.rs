@@ -125,6 +125,8 @@ pub struct Settings {
     pub cors_origin: Regex,
     /// The URL under which users see the proxy, without a slash at its end.
     pub external_url: String,
+    /// Its path: empty, or with a slash at its start and none at its end.
+    pub external_path: String,
     /// The path in front of all routes: empty, or with a slash at its start and none at its end.
     pub route_prefix: String,
     /// A directory for what outlives the process.
@@ -223,6 +225,7 @@ impl Flags {
             access_log,
             cors_origin,
             external_url,
+            external_path: path.clone(),
             route_prefix,
             storage_path: storage_path.map(PathBuf::from),
             max_concurrency,

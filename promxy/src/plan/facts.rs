@@ -2,7 +2,8 @@
 
 use promql::parser::{At, Expr, NodeId, NodeKind, TimeShift};
 
-use super::millis;
+use super::{Settings, millis};
+use crate::config::Groups;
 
 /// The offsets of selectors and subqueries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,12 +38,13 @@ pub(super) struct Fact {
     pub(super) first_at: Option<i64>,
     /// Whether the time of evaluation has an influence on the value.
     pub(super) looks_at_time: bool,
-    pub(super) has_scalar: bool,
+    /// Whether a function is called that needs the series of all groups at once, or labels that servers do not know.
+    pub(super) stays_here: bool,
+    /// Whether `@` makes the value the same at every time.
+    pub(super) is_pinned: bool,
     pub(super) has_histogram: bool,
     /// Whether the node itself is a function of histograms.
     pub(super) is_histogram_call: bool,
-    /// Of the selector of a range, how long that is. Milliseconds.
-    pub(super) range_ms: i64,
 }
 
 /// What is known of all nodes.
@@ -61,6 +63,15 @@ const LOOK_AT_TIME: [&str; 10] = [
     "timestamp",
 ];
 
+const STAY_HERE: [&str; 6] = [
+    "absent",
+    "absent_over_time",
+    "info",
+    "label_join",
+    "label_replace",
+    "scalar",
+];
+
 const OF_HISTOGRAMS: [&str; 6] = [
     "histogram_avg",
     "histogram_count",
@@ -71,7 +82,8 @@ const OF_HISTOGRAMS: [&str; 6] = [
 ];
 
 impl Facts {
-    pub(super) fn of(expr: &Expr, is_histogram: &dyn Fn(&str) -> bool) -> Self {
+    pub(super) fn of(expr: &Expr, settings: Settings<'_>) -> Self {
+        let is_histogram = settings.is_histogram;
         let mut facts = Self(Vec::new());
         for (id, node) in expr.nodes() {
             let mut fact = Fact {
@@ -80,10 +92,10 @@ impl Facts {
                 offset: Offset::None,
                 first_at: None,
                 looks_at_time: false,
-                has_scalar: false,
+                stays_here: false,
+                is_pinned: true,
                 has_histogram: false,
                 is_histogram_call: false,
-                range_ms: 0,
             };
             for child in (0..).map_while(|number| node.kind.child(number)) {
                 let child = facts.get(child);
@@ -92,12 +104,14 @@ impl Facts {
                 fact.offset = fact.offset.and(child.offset);
                 fact.first_at = fact.first_at.or(child.first_at);
                 fact.looks_at_time |= child.looks_at_time;
-                fact.has_scalar |= child.has_scalar;
+                fact.stays_here |= child.stays_here;
+                fact.is_pinned &= child.is_pinned;
                 fact.has_histogram |= child.has_histogram;
             }
             match &node.kind {
                 NodeKind::Vector(selector) => {
                     fact.selectors = 1;
+                    fact.is_pinned = selector.shift.at.is_some();
                     fact.add_shift(&selector.shift);
                     fact.has_histogram = is_histogram(&selector.name)
                         || selector.matchers.iter().any(|matcher| {
@@ -105,20 +119,23 @@ impl Facts {
                             names && is_histogram(&matcher.value.to_str_lossy())
                         });
                 }
-                NodeKind::Subquery(subquery) => fact.add_shift(&subquery.shift),
-                NodeKind::Aggregate(_) => fact.aggregations += 1,
-                NodeKind::Matrix(matrix) => {
-                    let place = facts
-                        .0
-                        .binary_search_by_key(&matrix.selector, |(id, _)| *id);
-                    if let Ok(place) = place {
-                        facts.0[place].1.range_ms = millis(&matrix.range).unwrap_or(0);
+                NodeKind::Subquery(subquery) => {
+                    fact.is_pinned = subquery.shift.at.is_some();
+                    fact.add_shift(&subquery.shift);
+                    // Offsets of a subquery and of what is in it add up.
+                    if fact.offset != Offset::Same(0) {
+                        fact.offset = Offset::Mixed;
                     }
                 }
+                NodeKind::Aggregate(_) => fact.aggregations += 1,
                 NodeKind::Call(call) => {
                     let name = call.function.name;
                     fact.looks_at_time |= LOOK_AT_TIME.contains(&name) || name == "year";
-                    fact.has_scalar |= name == "scalar";
+                    fact.is_pinned &= !fact.looks_at_time;
+                    fact.stays_here |= STAY_HERE.contains(&name);
+                    // The buckets of a histogram may be in different groups.
+                    fact.stays_here |= settings.groups == Groups::Disjoint
+                        && name.starts_with("histogram_quantile");
                     fact.is_histogram_call = OF_HISTOGRAMS.contains(&name);
                     fact.has_histogram |= fact.is_histogram_call;
                 }

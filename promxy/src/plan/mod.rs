@@ -3,6 +3,7 @@
 //! In reading order:
 //!
 //! * [`plan`]: one walk from the root of a query down; what the servers can evaluate becomes a [`Fetch`], the rest stays
+//! * [`plan_keeping`]: the same once it is known what cannot be given away
 //! * [`Replacement`]: what a node becomes once its fetch is there
 //! * `facts`: what has to be known of a part of a query before it is given away, worked out in one pass from the leaves up
 //! * [`for_target`]: a request's text as one target gets it
@@ -14,21 +15,23 @@
 mod facts;
 mod target;
 
+use std::collections::HashMap;
+
 use promql::parser::{
     Aggregate, AggregateOp, At, Binary, DurationValue, Expr, NodeId, NodeKind, TimeShift,
 };
 
-use crate::servergroup::time_range::Grid;
+use crate::{config::Groups, servergroup::time_range::Grid};
 use facts::{Facts, Offset};
-pub use target::{TargetRules, for_target, raw_for_target};
+pub use target::{TargetRules, expr_for_target, for_target, raw_for_target};
 
 /// What a plan depends on beside the query.
 #[derive(Clone, Copy)]
 pub struct Settings<'a> {
-    /// How far back a selector looks. Milliseconds.
-    pub lookback_ms: i64,
     /// The step of subqueries that have none. Milliseconds.
     pub default_step_ms: i64,
+    /// Whether groups may hold the same series.
+    pub groups: Groups,
     /// Whether a metric of this name is a native histogram.
     pub is_histogram: &'a dyn Fn(&str) -> bool,
 }
@@ -36,31 +39,19 @@ pub struct Settings<'a> {
 impl std::fmt::Debug for Settings<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Settings")
-            .field("lookback_ms", &self.lookback_ms)
             .field("default_step_ms", &self.default_step_ms)
+            .field("groups", &self.groups)
             .finish_non_exhaustive()
     }
 }
 
-/// A request to every group.
+/// An expression that every group evaluates.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Fetch {
-    /// The value of an expression at each time of a grid.
-    Query {
-        /// The expression.
-        text: String,
-        /// The times.
-        grid: Grid,
-    },
-    /// All samples between two times, both belonging to it. Milliseconds since 1970.
-    Raw {
-        /// The matchers, between braces.
-        selector: String,
-        /// The first time.
-        start: i64,
-        /// The last.
-        end: i64,
-    },
+pub struct Fetch {
+    /// The expression.
+    pub text: String,
+    /// The times.
+    pub grid: Grid,
 }
 
 impl Fetch {
@@ -114,11 +105,20 @@ pub enum Replacement {
         /// As in `Data`.
         offset_ms: i64,
     },
-    /// Samples at their own times.
-    Samples {
-        /// The fetch.
-        fetch: FetchId,
-    },
+}
+
+impl Replacement {
+    /// Returns the fetches that are needed.
+    pub fn fetches(&self) -> impl Iterator<Item = FetchId> {
+        let (first, second) = match *self {
+            Self::Data { fetch, .. }
+            | Self::Fixed { fetch }
+            | Self::Aggregate { fetch, .. }
+            | Self::CountValues { fetch, .. } => (fetch, None),
+            Self::Average { sums, counts, .. } => (sums, Some(counts)),
+        };
+        std::iter::once(first).chain(second)
+    }
 }
 
 /// A planned query.
@@ -126,61 +126,83 @@ pub enum Replacement {
 pub struct Plan {
     /// The query, with the times of `start()` and `end()` filled in.
     pub expr: Expr,
-    /// What is fetched, each once.
+    /// What servers evaluate, each once.
     pub fetches: Vec<Fetch>,
-    /// What nodes become; no node below one of these has to be evaluated.
+    /// What nodes become; no node below one of these has to be evaluated. The selectors of all others need raw samples.
     pub replacements: Vec<(NodeId, Replacement)>,
-    /// Whether histograms may take part, which not every way of fetching keeps whole.
-    pub has_histograms: bool,
+    /// The selectors whose series are known to be native histograms, which not every way of fetching keeps whole.
+    pub of_histograms: Vec<NodeId>,
 }
 
 /// Plans a query that is evaluated at the times of a grid.
 ///
 /// ```
 /// use promql::parser::{ParserOptions, parse};
-/// use promxy::{plan::{Fetch, Settings, plan}, servergroup::time_range::Grid};
+/// use promxy::{config::Groups, plan::{Fetch, Settings, plan}, servergroup::time_range::Grid};
 ///
 /// let query = parse("sum by (job) (rate(errors_total[5m])) / scalar(up) > 2", &ParserOptions::v3_5())?;
-/// let settings = Settings { lookback_ms: 300_000, default_step_ms: 60_000, is_histogram: &|_| false };
+/// let settings = Settings { default_step_ms: 60_000, groups: Groups::Overlapping, is_histogram: &|_| false };
 /// let plan = plan(&query, Grid::instant(0), settings);
-/// let texts: Vec<&str> = plan.fetches.iter().map(|fetch| match fetch {
-///     Fetch::Query { text, .. } | Fetch::Raw { selector: text, .. } => text.as_str(),
-/// }).collect();
+/// let texts: Vec<&str> = plan.fetches.iter().map(|fetch| fetch.text.as_str()).collect();
 /// assert_eq!(texts, ["sum by (job) (rate(errors_total[5m]))", "up"]);
 /// # Ok::<(), promql::parser::ParseError>(())
 /// ```
 pub fn plan(query: &Expr, grid: Grid, settings: Settings<'_>) -> Plan {
+    plan_keeping(query, grid, settings, &[])
+}
+
+/// As [`plan`], but nothing of some nodes is given away: those of whose answers it turned out that they hold histograms.
+pub fn plan_keeping(query: &Expr, grid: Grid, settings: Settings<'_>, kept: &[NodeId]) -> Plan {
     let mut expr = query.clone();
     fill_in_ends(&mut expr, grid);
-    let facts = Facts::of(&expr, settings.is_histogram);
+    let facts = Facts::of(&expr, settings);
+    let has_histograms = facts.get(expr.root_id()).has_histogram;
+    let mut of_histograms = Vec::new();
     let mut planner = Planner {
         expr: &expr,
+        stripped: without_offsets(&expr),
         facts: &facts,
         settings,
         fetches: Vec::new(),
+        known: HashMap::new(),
         replacements: Vec::new(),
     };
     let mut stack = vec![Visit {
         id: expr.root_id(),
         grid,
-        is_whole_range: false,
-        is_kept: facts.get(expr.root_id()).has_histogram,
+        is_kept: has_histograms,
+        is_of_histograms: false,
     }];
-    while let Some(visit) = stack.pop() {
-        if planner.replace(visit) {
+    while let Some(mut visit) = stack.pop() {
+        // A subquery whose steps are longer than its range may have none.
+        if visit.grid.is_empty() {
+            continue;
+        }
+        let (kind, fact) = (&expr[visit.id].kind, facts.get(visit.id));
+        visit.is_kept |= kept.contains(&visit.id);
+        visit.is_of_histograms |= fact.is_histogram_call;
+        let is_selector = matches!(kind, NodeKind::Vector(_));
+        if is_selector && (visit.is_of_histograms || fact.has_histogram) {
+            of_histograms.push(visit.id);
+        }
+        // The selector of a range is no part of its own.
+        if matches!(kind, NodeKind::Matrix(_)) && !visit.is_kept {
+            continue;
+        }
+        if !visit.is_kept && planner.replace(visit) {
             continue;
         }
         let below = planner.grid_below(visit);
-        let kind = &expr[visit.id].kind;
-        let is_whole_range = matches!(kind, NodeKind::Matrix(_));
-        let is_kept = visit.is_kept || facts.get(visit.id).is_histogram_call;
+        // The second argument of `info` is a list of matchers in the form of a selector.
+        let is_info = matches!(kind, NodeKind::Call(call) if call.function.name == "info");
+        let most = if is_info { 1 } else { usize::MAX };
+        let children = (0..most).map_while(|number| kind.child(number));
         // The leftmost is visited first.
-        let children: Vec<NodeId> = (0..).map_while(|number| kind.child(number)).collect();
+        let children: Vec<NodeId> = children.collect();
         stack.extend(children.into_iter().rev().map(|id| Visit {
             id,
             grid: below,
-            is_whole_range,
-            is_kept,
+            ..visit
         }));
     }
     let Planner {
@@ -188,12 +210,11 @@ pub fn plan(query: &Expr, grid: Grid, settings: Settings<'_>) -> Plan {
         replacements,
         ..
     } = planner;
-    let has_histograms = facts.get(expr.root_id()).has_histogram;
     Plan {
         expr,
         fetches,
         replacements,
-        has_histograms,
+        of_histograms,
     }
 }
 
@@ -228,23 +249,42 @@ fn fill_in_ends(expr: &mut Expr, grid: Grid) {
     }
 }
 
+/// Returns an expression without the offsets of its selectors and subqueries.
+fn without_offsets(expr: &Expr) -> Expr {
+    let mut expr = expr.clone();
+    let ids: Vec<NodeId> = expr.nodes().map(|(id, _)| id).collect();
+    for id in ids {
+        let shift = match &mut expr[id].kind {
+            NodeKind::Vector(selector) => &mut selector.shift,
+            NodeKind::Subquery(subquery) => &mut subquery.shift,
+            _ => continue,
+        };
+        shift.offset = DurationValue::Fixed(promql::SignedDuration::ZERO);
+    }
+    expr
+}
+
 /// A node on the way down.
 #[derive(Clone, Copy)]
 struct Visit {
     id: NodeId,
     /// When it is evaluated.
     grid: Grid,
-    /// Whether it is the selector of a range.
-    is_whole_range: bool,
     /// Whether it must be evaluated here, because histograms may be below.
     is_kept: bool,
+    /// Whether a function of histograms is above.
+    is_of_histograms: bool,
 }
 
 struct Planner<'a> {
     expr: &'a Expr,
+    /// The same without offsets.
+    stripped: Expr,
     facts: &'a Facts,
     settings: Settings<'a>,
     fetches: Vec<Fetch>,
+    /// The places of `fetches`.
+    known: HashMap<Fetch, FetchId>,
     replacements: Vec<(NodeId, Replacement)>,
 }
 
@@ -261,19 +301,12 @@ impl Planner<'_> {
     fn replace(&mut self, visit: Visit) -> bool {
         let Visit { id, grid, .. } = visit;
         let kind = &self.expr[id].kind;
-        if visit.is_whole_range || (visit.is_kept && matches!(kind, NodeKind::Vector(_))) {
-            self.raw(visit);
-            return true;
-        }
-        if visit.is_kept {
-            return false;
-        }
         let facts = self.facts.get(id);
         let offset_ms = match facts.offset {
             Offset::Same(offset_ms) if facts.selectors == 1 => offset_ms,
             _ => return false,
         };
-        if facts.has_scalar {
+        if facts.stays_here {
             return false;
         }
         let strips = facts.first_at.is_none() && !facts.looks_at_time;
@@ -289,21 +322,13 @@ impl Planner<'_> {
         match kind {
             NodeKind::Vector(_) => self.data(id, &asked),
             NodeKind::Call(call) => {
-                const HERE: [&str; 6] = [
-                    "absent",
-                    "absent_over_time",
-                    "label_replace",
-                    "label_join",
-                    "info",
-                    "scalar",
-                ];
-                if facts.aggregations > 0 || HERE.contains(&call.function.name) {
+                if facts.aggregations > 0 {
                     return false;
                 }
                 match facts.first_at {
-                    Some(at) if !grid.is_instant() && !facts.looks_at_time => {
+                    Some(at) if !grid.is_instant() && facts.is_pinned => {
                         let text = self.text(id, asked.strips, None);
-                        let fetch = self.fetch(Fetch::Query {
+                        let fetch = self.fetch(Fetch {
                             text,
                             grid: Grid::instant(at),
                         });
@@ -389,60 +414,30 @@ impl Planner<'_> {
     fn query(&mut self, id: NodeId, asked: &Asked, op: Option<AggregateOp>) -> FetchId {
         let text = self.text(id, asked.strips, op);
         let grid = asked.grid;
-        self.fetch(Fetch::Query { text, grid })
-    }
-
-    /// Fetches the samples that a selector looks at.
-    fn raw(&mut self, visit: Visit) {
-        let NodeKind::Vector(selector) = &self.expr[visit.id].kind else {
-            return;
-        };
-        let range_ms = if visit.is_whole_range {
-            self.facts.get(visit.id).range_ms
-        } else {
-            self.settings.lookback_ms
-        };
-        let (first, last) = times(&selector.shift, visit.grid);
-        let matchers: Vec<String> = selector.matchers.iter().map(ToString::to_string).collect();
-        let fetch = self.fetch(Fetch::Raw {
-            selector: format!("{{{}}}", matchers.join(",")),
-            // A range does not hold its first moment.
-            start: first.saturating_sub(range_ms).saturating_add(1),
-            end: last,
-        });
-        self.replacements
-            .push((visit.id, Replacement::Samples { fetch }));
+        self.fetch(Fetch { text, grid })
     }
 
     fn fetch(&mut self, fetch: Fetch) -> FetchId {
-        if let Some(same) = self.fetches.iter().position(|known| *known == fetch) {
-            return same;
+        if let Some(same) = self.known.get(&fetch) {
+            return *same;
         }
-        self.fetches.push(fetch);
-        self.fetches.len() - 1
+        let id = self.fetches.len();
+        self.fetches.push(fetch.clone());
+        self.known.insert(fetch, id);
+        id
     }
 
     /// Writes a node, without offsets if they are stripped, with another operation if one is given.
     fn text(&self, id: NodeId, strips: bool, op: Option<AggregateOp>) -> String {
-        if !strips && op.is_none() {
-            return self.expr.display(id).to_string();
-        }
-        let mut expr = self.expr.clone();
-        if let (Some(op), NodeKind::Aggregate(aggregate)) = (op, &mut expr[id].kind) {
-            aggregate.op = op;
-        }
-        let mut stack = if strips { vec![id] } else { Vec::new() };
-        while let Some(id) = stack.pop() {
-            let kind = &mut expr[id].kind;
-            let none = DurationValue::Fixed(promql::SignedDuration::ZERO);
-            match kind {
-                NodeKind::Vector(selector) => selector.shift.offset = none,
-                NodeKind::Subquery(subquery) => subquery.shift.offset = none,
-                _ => {}
+        let expr = if strips { &self.stripped } else { self.expr };
+        let text = expr.display(id).to_string();
+        match (op, &expr[id].kind) {
+            (Some(op), NodeKind::Aggregate(aggregate)) => {
+                let rest = text.strip_prefix(aggregate.op.as_str()).unwrap_or(&text);
+                format!("{}{rest}", op.as_str())
             }
-            stack.extend((0..).map_while(|number| kind.child(number)));
+            _ => text,
         }
-        expr.display(id).to_string()
     }
 
     /// Returns when the children of a node are evaluated.

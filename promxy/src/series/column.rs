@@ -101,6 +101,11 @@ impl<H> Column<H> {
         &self.present
     }
 
+    /// Takes the column apart: values, bitmap, histograms.
+    pub fn into_parts(self) -> (Vec<f64>, Vec<u64>, Vec<(u32, H)>) {
+        (self.values, self.present, self.histograms)
+    }
+
     /// Returns places and numbers, where there is one.
     pub fn iter(&self) -> impl Iterator<Item = (usize, f64)> {
         self.present

@@ -13,7 +13,7 @@ use prometheus::{
     Encoder as _, TextEncoder,
     core::Collector as _,
     process_collector::ProcessCollector,
-    proto::{Counter, Gauge, LabelPair, Metric, MetricType},
+    proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricType, Quantile, Summary},
 };
 
 /// The content type of the text that [`Registry::page`] prints.
@@ -78,6 +78,16 @@ impl Family {
         Self::new(name, help, MetricType::GAUGE)
     }
 
+    /// Starts a family of summaries; see [`Family::summary_sample`].
+    pub fn summary(name: &str, help: &str) -> Self {
+        Self::new(name, help, MetricType::SUMMARY)
+    }
+
+    /// Starts a family of histograms; see [`Family::histogram_sample`].
+    pub fn histogram(name: &str, help: &str) -> Self {
+        Self::new(name, help, MetricType::HISTOGRAM)
+    }
+
     fn new(name: &str, help: &str, kind: MetricType) -> Self {
         let mut family = MetricFamily::default();
         family.set_name(name.to_owned());
@@ -92,14 +102,7 @@ impl Family {
     /// Adds a sample.
     #[must_use]
     pub fn sample(mut self, labels: &[(&str, &str)], value: f64) -> Self {
-        let labels = labels.iter().map(|(name, value)| {
-            let mut pair = LabelPair::default();
-            pair.set_name((*name).to_owned());
-            pair.set_value((*value).to_owned());
-            pair
-        });
-        let mut sample = Metric::default();
-        sample.set_label(labels.collect());
+        let mut sample = labelled(labels);
         if self.family.get_field_type() == MetricType::COUNTER {
             let mut counter = Counter::default();
             counter.set_value(value);
@@ -113,11 +116,74 @@ impl Family {
         self
     }
 
+    /// Adds a sample to a family of summaries: how many observations there were, their sum, and values at quantiles.
+    #[must_use]
+    pub fn summary_sample(
+        mut self,
+        labels: &[(&str, &str)],
+        count: u64,
+        sum: f64,
+        quantiles: &[(f64, f64)],
+    ) -> Self {
+        let quantiles = quantiles.iter().map(|(rank, value)| {
+            let mut quantile = Quantile::default();
+            quantile.set_quantile(*rank);
+            quantile.set_value(*value);
+            quantile
+        });
+        let mut summary = Summary::default();
+        summary.set_sample_count(count);
+        summary.set_sample_sum(sum);
+        summary.set_quantile(quantiles.collect());
+        let mut sample = labelled(labels);
+        sample.set_summary(summary);
+        self.samples.push(sample);
+        self
+    }
+
+    /// Adds a sample to a family of histograms: how many observations there were, their sum, and how many were not above each
+    /// bound, in the order of bounds. The last bucket, of all observations, is added by itself.
+    #[must_use]
+    pub fn histogram_sample(
+        mut self,
+        labels: &[(&str, &str)],
+        count: u64,
+        sum: f64,
+        buckets: &[(f64, u64)],
+    ) -> Self {
+        let buckets = buckets.iter().map(|(bound, cumulative)| {
+            let mut bucket = Bucket::default();
+            bucket.set_upper_bound(*bound);
+            bucket.set_cumulative_count(*cumulative);
+            bucket
+        });
+        let mut histogram = Histogram::default();
+        histogram.set_sample_count(count);
+        histogram.set_sample_sum(sum);
+        histogram.set_bucket(buckets.collect());
+        let mut sample = labelled(labels);
+        sample.set_histogram(histogram);
+        self.samples.push(sample);
+        self
+    }
+
     /// Returns the finished family.
     pub fn build(mut self) -> MetricFamily {
         self.family.set_metric(self.samples);
         self.family
     }
+}
+
+fn labelled(labels: &[(&str, &str)]) -> Metric {
+    let labels = labels.iter().map(|(name, value)| {
+        let mut pair = LabelPair::default();
+        pair.set_name((*name).to_owned());
+        pair.set_value((*value).to_owned());
+        pair
+    });
+    let mut sample = Metric::default();
+    sample.set_label(labels.collect());
+    sample
 }
 
 #[cfg(test)]
@@ -134,6 +200,12 @@ mod tests {
                     .sample(&[("node", "b\"")], 4.0)
                     .build(),
                 Family::gauge("up", "Up.").sample(&[], 1.0).build(),
+                Family::summary("wait", "W.")
+                    .summary_sample(&[("at", "x")], 2, 3.5, &[(0.5, 1.5)])
+                    .build(),
+                Family::histogram("size", "S.")
+                    .histogram_sample(&[], 3, 6.0, &[(1.0, 1), (2.0, 2)])
+                    .build(),
             ]
         }
     }
@@ -146,6 +218,14 @@ mod tests {
         ));
         assert!(
             page.contains("# HELP up Up.\n# TYPE up gauge\nup 1\n"),
+            "{page}"
+        );
+        assert!(
+            page.contains("wait{at=\"x\",quantile=\"0.5\"} 1.5\nwait_sum{at=\"x\"} 3.5\nwait_count{at=\"x\"} 2\n"),
+            "{page}"
+        );
+        assert!(
+            page.contains("size_bucket{le=\"2\"} 2\nsize_bucket{le=\"+Inf\"} 3\nsize_sum 6\nsize_count 3\n"),
             "{page}"
         );
         assert!(page.contains("process_resident_memory_bytes"));

@@ -18,6 +18,20 @@ impl Bitmap {
         }
     }
 
+    /// Returns the set of those of so many steps whose bit is set: bit `n % 64` of word `n / 64`.
+    pub(crate) fn of_words(mut words: Vec<u64>, steps: usize) -> Self {
+        let count = steps.div_ceil(BITS);
+        words.resize(count, 0);
+        if let Some(last) = words.last_mut().filter(|_| !steps.is_multiple_of(BITS)) {
+            *last &= (1 << (steps % BITS)) - 1;
+        }
+        if words.is_empty() {
+            return Self::default();
+        }
+        let first = words.remove(0);
+        Self { first, rest: words }
+    }
+
     /// Returns the set of all of so many steps.
     pub(crate) fn all(steps: usize) -> Self {
         let mut all = Self::none(steps);
@@ -145,5 +159,9 @@ mod tests {
         assert_eq!(Bitmap::all(200).and_not(&bitmap).count(), 200 - steps.len());
         assert_eq!(Bitmap::all(130).count(), 130);
         assert_eq!(Bitmap::all(0).count(), 0);
+        for steps in [0, 1, 63, 64, 65, 128, 130] {
+            let words = vec![u64::MAX; 3];
+            assert_eq!(Bitmap::of_words(words, steps), Bitmap::all(steps));
+        }
     }
 }

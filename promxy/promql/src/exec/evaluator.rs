@@ -52,7 +52,8 @@ impl<'a, 'c> Evaluator<'a, 'c> {
 
     /// Puts a value in the place of a node and all below it.
     pub(crate) fn replace(&mut self, id: PlanId, series: Vec<Series>) {
-        self.values[id.index()] = Some(Evaluated::Matrix(series));
+        let value = repeated(self.plan_node(id), Evaluated::Matrix(series));
+        self.values[id.index()] = Some(value);
         self.deferred[id.index()] = true;
     }
 

@@ -1,0 +1,67 @@
+//! Another configuration for the running program: read and checked whole, then put into force at once, or not at all.
+
+use std::sync::Arc;
+
+use tracing::{error, info, warn};
+
+use crate::{
+    config,
+    servergroup::PrepareError,
+    state::{Live, State},
+    telemetry::query_log::Opened,
+};
+
+/// What is said when a file makes sense and a part of it cannot be put into force; what it is was logged before.
+pub const NOT_APPLIED: &str = "one or more errors occurred while applying new configuration";
+
+impl State {
+    /// Reads the configuration again. Whoever comes meanwhile waits. An error is the text that clients see; the old configuration
+    /// stays in force.
+    pub async fn reload(&self) -> Result<(), String> {
+        let _alone = self.reloading.lock().await;
+        info!("Reloading config");
+        match self.apply().await {
+            Ok(()) => {
+                self.telemetry.reload.succeeded();
+                Ok(())
+            }
+            Err(reason) => {
+                self.telemetry.reload.failed();
+                error!("Error reloading config: {reason}");
+                Err(reason)
+            }
+        }
+    }
+
+    async fn apply(&self) -> Result<(), String> {
+        let path = self.flags.config.clone();
+        let loaded = tokio::task::spawn_blocking(move || config::load(&path)).await;
+        let loaded = loaded.map_err(|_| "reading the configuration was broken off".to_owned())?;
+        let loaded = loaded.map_err(|reason| format!("error loading cfg: {reason}"))?;
+        for warning in &loaded.warnings {
+            warn!("{warning}");
+        }
+        let config = loaded.config;
+        let not_applied = |reason: String| {
+            error!("failed to apply configuration: {reason}");
+            NOT_APPLIED.to_owned()
+        };
+        let log = Opened::new(config.query_log_file.as_deref()).map_err(not_applied)?;
+        let groups = self.groups.prepare(&config);
+        let groups = groups.map_err(|error| not_applied(group_refused(&error)))?;
+        // From here on nothing can fail.
+        self.groups.switch(groups);
+        self.queries.swap(crate::app::source(&self.groups, &config));
+        self.telemetry.engine.set_log(log.is_enabled());
+        self.query_log.switch(log);
+        self.live.store(Arc::new(Live { config }));
+        Ok(())
+    }
+}
+
+/// Logs why a group cannot be made, and returns what that means for the whole.
+pub(crate) fn group_refused(error: &PrepareError) -> String {
+    let PrepareError { ordinal, reason } = error;
+    error!("Error applying config to server group ({ordinal}): {reason}");
+    "error applying config to one or more server group(s)".to_owned()
+}

@@ -1,0 +1,166 @@
+//! What the proxy says about itself: metrics, the log of queries, the list of those that are running.
+//!
+//! * [`Telemetry`]: all of it, and the page of metrics
+//! * [`http`], [`engine`], [`reload`]: what is counted; [`summary`]: observations and their quantiles
+//! * [`query_log`], [`active_queries`]: files
+
+pub mod active_queries;
+pub mod engine;
+pub mod http;
+pub mod query_log;
+pub mod reload;
+pub mod summary;
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use ::http::StatusCode;
+use shared::metrics::{Family, MetricFamily, Registry, Source};
+
+use self::{engine::Engine, http::Http, reload::Reload};
+use crate::{
+    build_info::{self, VERSION},
+    state::State,
+    web::answer::{self, Response},
+};
+
+/// The content type of metrics; the form of names is said, as scrapers ask for it.
+const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores";
+
+/// What is counted.
+pub struct Telemetry {
+    /// Requests.
+    pub http: Arc<Http>,
+    /// Queries.
+    pub engine: Arc<Engine>,
+    /// Reloads.
+    pub reload: Arc<Reload>,
+    /// The rest.
+    pub other: Arc<Other>,
+    registry: Registry,
+}
+
+/// Counters of which there is one each.
+#[derive(Debug, Default)]
+pub struct Other {
+    /// Remote reads that run or wait.
+    pub remote_reads: AtomicI64,
+    /// Federations that failed.
+    pub federation_errors: AtomicU64,
+    /// Warnings while federating.
+    pub federation_warnings: AtomicU64,
+    /// Scrapes of the metrics.
+    scrapes: AtomicU64,
+    /// One if queries are answered, else zero.
+    ready: AtomicU64,
+}
+
+impl Telemetry {
+    /// Starts counting. `sources` count on their own.
+    pub fn new(concurrency: i64, sources: Vec<Arc<dyn Source>>) -> Self {
+        let http = Arc::new(Http::default());
+        let engine = Arc::new(Engine::new(concurrency));
+        let reload = Arc::new(Reload::default());
+        let other = Arc::new(Other::default());
+        let own: [Arc<dyn Source>; 4] = [
+            Arc::clone(&http) as _,
+            Arc::clone(&engine) as _,
+            Arc::clone(&reload) as _,
+            Arc::clone(&other) as _,
+        ];
+        let registry = Registry::new(own.into_iter().chain(sources).collect());
+        Self {
+            http,
+            engine,
+            reload,
+            other,
+            registry,
+        }
+    }
+
+    /// Answers a scrape.
+    pub fn page(&self, state: &State) -> Response {
+        self.other.scrapes.fetch_add(1, Relaxed);
+        let is_ready = state.not_ready().is_none() && !state.is_stopping();
+        self.other.ready.store(u64::from(is_ready), Relaxed);
+        match self.registry.page() {
+            Ok(page) => answer::whole(StatusCode::OK, CONTENT_TYPE, page),
+            Err(reason) => answer::error(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                &format!("cannot print metrics: {reason}"),
+            ),
+        }
+    }
+}
+
+impl fmt::Debug for Telemetry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Telemetry").finish_non_exhaustive()
+    }
+}
+
+impl Source for Other {
+    fn families(&self) -> Vec<MetricFamily> {
+        let Self {
+            remote_reads,
+            federation_errors,
+            federation_warnings,
+            scrapes,
+            ready,
+        } = self;
+        let counter = |name: &str, help: &str, counter: &AtomicU64| {
+            let value = counter.load(Relaxed) as f64;
+            Family::counter(name, help).sample(&[], value).build()
+        };
+        let build = [
+            ("branch", ""),
+            ("goarch", build_info::platform()),
+            ("goos", std::env::consts::OS),
+            ("goversion", ""),
+            ("revision", "unknown"),
+            ("tags", "unknown"),
+            ("version", VERSION),
+        ];
+        vec![
+            Family::gauge(
+                "promxy_build_info",
+                "A metric with a constant '1' value labeled by what promxy was built from.",
+            )
+            .sample(&build, 1.0)
+            .build(),
+            Family::gauge(
+                "prometheus_ready",
+                "Whether all server groups have had a first state.",
+            )
+            .sample(&[], ready.load(Relaxed) as f64)
+            .build(),
+            Family::gauge(
+                "prometheus_remote_read_handler_queries",
+                "The current number of remote reads that run or wait.",
+            )
+            .sample(&[], remote_reads.load(Relaxed) as f64)
+            .build(),
+            counter(
+                "prometheus_web_federation_errors_total",
+                "Total number of federations that failed.",
+                federation_errors,
+            ),
+            counter(
+                "prometheus_web_federation_warnings_total",
+                "Total number of warnings while federating.",
+                federation_warnings,
+            ),
+            Family::counter(
+                "promhttp_metric_handler_requests_total",
+                "Total number of scrapes by HTTP status code.",
+            )
+            .sample(&[("code", "200")], scrapes.load(Relaxed) as f64)
+            .build(),
+        ]
+    }
+}

@@ -1,0 +1,268 @@
+//! The HTTP API against what the original answered, with servers that answer as the recorded ones did.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a failed test says what it expected; counts are shown"
+)]
+
+mod support;
+
+use std::io::Read as _;
+
+use flate2::read::{GzDecoder, ZlibDecoder};
+use serde_json::Value;
+
+use support::{
+    client::Response,
+    golden, groups,
+    recorded::{Case, Replay},
+};
+
+/// Cases that are answered otherwise than by the original, with the reason.
+const DEVIATIONS: &[(&str, &str)] = &[];
+
+/// Runs all cases of a file and prints how many answers are the same.
+fn replay(file: &str) {
+    let cases: Vec<Case> = golden(file);
+    let replay = Replay::start(&[]);
+    let mut failures = Vec::new();
+    let (mut same, mut deviating) = (0, 0);
+    for case in &cases {
+        if case.response.status.is_none() {
+            continue;
+        }
+        let (response, unmatched) = replay.run(case);
+        let difference = difference(case, &response);
+        let known = DEVIATIONS.iter().find(|(id, _)| *id == format!("{file}:{}", case.id));
+        match (difference, known) {
+            (None, None) => same += 1,
+            (Some(_), Some(_)) => deviating += 1,
+            (None, Some(_)) => failures.push(format!("{} does not deviate any more", case.id)),
+            (Some(difference), None) => {
+                failures.push(format!("{} ({})\n{difference}\nunmatched: {unmatched:#?}", case.id, case.request.target));
+            }
+        }
+    }
+    println!(
+        "{file}: {same} of {} the same, {deviating} in the table of deviations",
+        cases.len()
+    );
+    assert!(failures.is_empty(), "{} fail:\n{}", failures.len(), failures.join("\n\n"));
+}
+
+/// Compares status, headers and body.
+fn difference(case: &Case, response: &Response) -> Option<String> {
+    let expected = &case.response;
+    let expected_body = String::from_utf8_lossy(&expected.body.bytes()).into_owned();
+    let body = unpacked(response);
+    let mut out = String::new();
+    if expected.status != Some(response.status) {
+        out += &format!("status: expected {:?}, got {}\n", expected.status, response.status);
+    }
+    for (name, value) in &expected.headers {
+        let name = name.to_lowercase();
+        if matches!(name.as_str(), "date" | "content-length" | "transfer-encoding" | "connection") {
+            continue;
+        }
+        if response.header(&name) != Some(value) {
+            out += &format!("{name}: expected {value:?}, got {:?}\n", response.header(&name));
+        }
+    }
+    for name in ["access-control-allow-origin", "content-encoding", "allow", "location", "vary"] {
+        let is_expected = expected.headers.iter().any(|(other, _)| other.eq_ignore_ascii_case(name));
+        if !is_expected && response.header(name).is_some() {
+            out += &format!("{name}: not expected, got {:?}\n", response.header(name));
+        }
+    }
+    if case.request.method != "HEAD" && normal(case, &expected_body) != normal(case, &body) {
+        out += &format!("body: expected\n{expected_body}\ngot\n{body}\n");
+    }
+    (!out.is_empty()).then_some(out)
+}
+
+fn unpacked(response: &Response) -> String {
+    let mut text = String::new();
+    match response.header("content-encoding") {
+        Some("gzip") => {
+            GzDecoder::new(&*response.body).read_to_string(&mut text).unwrap();
+        }
+        Some("deflate") => {
+            ZlibDecoder::new(&*response.body).read_to_string(&mut text).unwrap();
+        }
+        _ => text = String::from_utf8_lossy(&response.body).into_owned(),
+    }
+    text
+}
+
+/// Returns a body without what cannot be the same: timings, the time where none was asked for, an order that is random in the
+/// original. Everything else stays text.
+fn normal(case: &Case, body: &str) -> String {
+    let Ok(mut value) = serde_json::from_str::<Value>(body) else {
+        return body.to_owned();
+    };
+    let target = case.request.target.as_str();
+    let has_stats = value.pointer("/data/stats/timings").is_some();
+    if has_stats {
+        *value.pointer_mut("/data/stats").unwrap() = Value::Null;
+    }
+    let path = target.split('?').next().unwrap();
+    let form = String::from_utf8_lossy(&case.request.body.bytes()).into_owned();
+    let asks_for_time = target.contains("time=1") || form.contains("time=1") || target.contains("time=2026") || target.contains("time=-") || target.contains("time=0");
+    let is_query = path.ends_with("/query") || path.ends_with("Fv1/query");
+    let mut is_changed = has_stats;
+    if is_query && !asks_for_time {
+        mask_times(&mut value);
+        is_changed = true;
+    }
+    let is_unordered = path.ends_with("/series") || path.ends_with("/query_exemplars");
+    if is_unordered && let Some(Value::Array(list)) = value.pointer_mut("/data") {
+        list.sort_by_key(Value::to_string);
+        is_changed = true;
+    }
+    if let Some(Value::Array(list)) = value.pointer_mut("/data/result")
+        && !target.contains("sort")
+        && list.iter().all(|entry| entry.get("metric").is_some())
+    {
+        list.sort_by_key(|entry| entry["metric"].to_string());
+        is_changed = true;
+    }
+    if is_changed { value.to_string() } else { body.to_owned() }
+}
+
+fn mask_times(value: &mut Value) {
+    match value {
+        Value::Array(pair) if pair.len() == 2 && pair[0].is_number() => pair[0] = Value::Null,
+        Value::Array(list) => list.iter_mut().for_each(mask_times),
+        Value::Object(map) => map.values_mut().for_each(mask_times),
+        _ => {}
+    }
+}
+
+#[test]
+fn queries_are_answered_as_recorded() {
+    replay("api_query.jsonl.gz");
+}
+
+#[test]
+fn range_queries_are_answered_as_recorded() {
+    replay("api_query_range.jsonl");
+}
+
+#[test]
+fn series_and_labels_are_answered_as_recorded() {
+    replay("api_series_labels.jsonl");
+}
+
+#[test]
+fn the_rest_of_the_api_is_answered_as_recorded() {
+    replay("api_misc.jsonl");
+}
+
+/// Faults that are answered otherwise than by the original, with the reason.
+const FAULT_DEVIATIONS: &[(&str, &str)] = &[];
+
+#[test]
+fn faults_of_servers_are_answered_as_recorded() {
+    let cases: Vec<Case> = golden("faults.jsonl.gz");
+    let mut failures = Vec::new();
+    let (mut same, mut deviating) = (0, 0);
+    let mut kinds: Vec<&str> = cases.iter().map(|case| case.id.split('/').next().unwrap()).collect();
+    kinds.dedup();
+    kinds.sort_unstable();
+    kinds.dedup();
+    for kind in kinds {
+        let replay = Replay::with(&[], |ports| fault_config(kind, ports));
+        for case in cases.iter().filter(|case| case.id.split('/').next() == Some(kind)) {
+            let (response, unmatched) = replay.run(case);
+            let difference = fault_difference(case, &response);
+            let known = FAULT_DEVIATIONS.iter().find(|(part, _)| case.id.contains(part));
+            match (difference, known) {
+                (None, _) => same += 1,
+                (Some(_), Some(_)) => deviating += 1,
+                (Some(difference), None) => {
+                    failures.push(format!("{}\n{difference}\nunmatched: {unmatched:#?}", case.id));
+                }
+            }
+        }
+    }
+    println!(
+        "faults.jsonl: {same} of {} the same up to the kind of the error, {deviating} in the table of deviations",
+        cases.len()
+    );
+    assert!(failures.is_empty(), "{} fail:\n{}", failures.len(), failures.join("\n\n"));
+}
+
+/// Returns the configuration of a run of faults.
+fn fault_config(kind: &str, ports: &[u16]) -> String {
+    let nobody = shared::testing::wire::free_tcp_port();
+    let config = match kind {
+        "dead_b" => groups(&[&ports[..2], &[nobody]]),
+        "dead_replica_a2" => groups(&[&[ports[0], nobody], &ports[2..]]),
+        _ => groups(&[&ports[..2], &ports[2..]]),
+    };
+    let ignore = "    ignore_error: true\n";
+    let downgrade = "    downgrade_error: true\n";
+    let (a, b) = match kind {
+        "ignore_b" => ("", ignore.to_owned()),
+        "downgrade_b" => ("", downgrade.to_owned()),
+        "ignore_and_downgrade_b" => ("", format!("{ignore}{downgrade}")),
+        "ignore_a_and_b" => (ignore, ignore.to_owned()),
+        "timeout_1s" => ("    timeout: 1s\n", "    timeout: 1s\n".to_owned()),
+        _ => ("", String::new()),
+    };
+    let config = config.replace("  - name: group-b", &format!("{a}  - name: group-b"));
+    // Only the main set-up was recorded with external labels.
+    let config = if kind == "default" || kind == "timeout_1s" {
+        config
+    } else {
+        config.replace("  external_labels:\n    source: promxy-2\n", "")
+    };
+    format!("{config}{b}")
+}
+
+/// Compares the status and the message up to the kind of error; whole bodies of successes, warnings up to their kind.
+fn fault_difference(case: &Case, response: &Response) -> Option<String> {
+    let expected = String::from_utf8_lossy(&case.response.body.bytes()).into_owned();
+    let got = unpacked(response);
+    if case.response.status == Some(response.status) && shortened(case, &expected) == shortened(case, &got) {
+        return None;
+    }
+    Some(format!(
+        "expected {:?}\n{expected}\ngot {}\n{got}",
+        case.response.status, response.status
+    ))
+}
+
+fn shortened(case: &Case, body: &str) -> String {
+    let Ok(mut value) = serde_json::from_str::<Value>(body) else {
+        // A page of samples: their times move with the clock.
+        let line = |line: &str| match line.rsplit_once(' ') {
+            Some((line, time)) if time.parse::<i64>().is_ok() => line.to_owned(),
+            _ => short(line),
+        };
+        return body.lines().map(line).collect::<Vec<_>>().join("\n");
+    };
+    if let Some(Value::String(text)) = value.get_mut("error") {
+        *text = short(text);
+    }
+    if let Some(Value::Array(warnings)) = value.get_mut("warnings") {
+        for warning in warnings {
+            *warning = short(warning.as_str().unwrap()).into();
+        }
+    }
+    normal(case, &value.to_string())
+}
+
+/// Cuts a message behind the target, or behind what kind of error it is where that is one of Prometheus'.
+fn short(text: &str) -> String {
+    const KINDS: [&str; 7] = ["bad_data", "execution", "timeout", "canceled", "internal", "not_found", "unavailable"];
+    let Some((before, behind)) = text.split_once("error in target=") else {
+        return text.to_owned();
+    };
+    let (target, rest) = behind.split_once(": ").unwrap_or((behind, ""));
+    let target = target.rsplit_once(':').map_or(target, |(host, _)| host);
+    let kind = rest.split(':').next().unwrap();
+    let kind = if KINDS.contains(&kind) { kind } else { "" };
+    format!("{before}error in target={target}: {kind}")
+}

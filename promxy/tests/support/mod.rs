@@ -1,0 +1,172 @@
+//! What the tests share: the real binary, servers that answer with what was recorded, a client that speaks bytes.
+
+#![allow(dead_code, reason = "each test uses its part")]
+
+pub(crate) mod client;
+pub(crate) mod recorded;
+pub(crate) mod stub;
+
+use std::{
+    fs,
+    io::Read as _,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use flate2::read::GzDecoder;
+use serde::de::DeserializeOwned;
+use shared::testing::{eventually, process::Program};
+use tempfile::TempDir;
+
+use client::{Response, request};
+
+/// The binary under test.
+pub(crate) const PROMXY: &str = env!("CARGO_BIN_EXE_promxy");
+
+/// A file of recorded data, one JSON value a line, perhaps packed.
+#[track_caller]
+pub(crate) fn golden<T: DeserializeOwned>(file: &str) -> Vec<T> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/surface");
+    let bytes = fs::read(path.join(file)).unwrap();
+    let mut text = String::new();
+    if file.ends_with(".gz") {
+        GzDecoder::new(&*bytes).read_to_string(&mut text).unwrap();
+    } else {
+        text = String::from_utf8(bytes).unwrap();
+    }
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{file}: {e}: {line}")))
+        .collect()
+}
+
+/// A running promxy on a free port of loopback.
+pub(crate) struct Promxy {
+    pub(crate) program: Program,
+    pub(crate) port: u16,
+    pub(crate) folder: TempDir,
+}
+
+impl Promxy {
+    /// Starts promxy with a configuration and waits until it listens.
+    #[track_caller]
+    pub(crate) fn start(config: &str, args: &[&str]) -> Self {
+        Self::start_in(TempDir::new().unwrap(), config, args, &[])
+    }
+
+    /// Starts promxy in a folder, with variables.
+    #[track_caller]
+    pub(crate) fn start_in(
+        folder: TempDir,
+        config: &str,
+        args: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Self {
+        fs::write(folder.path().join("config.yaml"), config).unwrap();
+        let program = spawn(folder.path(), &[&["--bind-addr=127.0.0.1:0"], args].concat(), environment);
+        let line = program.wait_for_line("Listening on");
+        let port = line.rsplit_once(':').unwrap().1;
+        let digits: String = port.chars().take_while(char::is_ascii_digit).collect();
+        let port = if digits.is_empty() {
+            // A line of JSON has the address in front.
+            let address = line.split("127.0.0.1:").nth(1).unwrap();
+            address.chars().take_while(char::is_ascii_digit).collect()
+        } else {
+            digits
+        };
+        Self {
+            program,
+            port: port.parse().unwrap(),
+            folder,
+        }
+    }
+
+    /// Waits until queries are answered.
+    #[track_caller]
+    pub(crate) fn ready(self) -> Self {
+        eventually("readiness", || (self.get("/-/ready").status == 200).then_some(()));
+        self
+    }
+
+    /// Asks for a path.
+    #[track_caller]
+    pub(crate) fn get(&self, path: &str) -> Response {
+        self.send("GET", path, &[], b"")
+    }
+
+    /// Sends a request.
+    #[track_caller]
+    pub(crate) fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Response {
+        let bytes = bytes_of(method, path, headers, body);
+        request(self.port, &bytes).unwrap_or_else(|| panic!("no answer to {method} {path}"))
+    }
+
+    /// Sends a form.
+    #[track_caller]
+    pub(crate) fn post(&self, path: &str, form: &str) -> Response {
+        let kind = ("Content-Type", "application/x-www-form-urlencoded");
+        self.send("POST", path, &[kind], form.as_bytes())
+    }
+
+    /// Returns the samples of the metrics page whose lines begin so.
+    #[track_caller]
+    pub(crate) fn metrics(&self, prefix: &str) -> Vec<String> {
+        let page = self.get("/metrics").text();
+        let lines = page.lines().filter(|line| line.starts_with(prefix));
+        lines.map(str::to_owned).collect()
+    }
+
+    /// Replaces the configuration.
+    pub(crate) fn write_config(&self, config: &str) {
+        fs::write(self.path("config.yaml"), config).unwrap();
+    }
+
+    pub(crate) fn path(&self, file: &str) -> PathBuf {
+        self.folder.path().join(file)
+    }
+}
+
+/// Writes a request that ends its connection.
+pub(crate) fn bytes_of(method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
+    let mut head = format!("{method} {path} HTTP/1.1\r\nHost: promxy.example\r\nConnection: close\r\n");
+    for (name, value) in headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    if !body.is_empty() || method == "POST" {
+        head.push_str(&format!("Content-Length: {}\r\n", body.len()));
+    }
+    head.push_str("\r\n");
+    [head.as_bytes(), body].concat()
+}
+
+/// Starts the binary in a folder.
+#[track_caller]
+pub(crate) fn spawn(folder: &Path, args: &[&str], environment: &[(&str, &str)]) -> Program {
+    let mut command = Command::new(PROMXY);
+    command
+        .current_dir(folder)
+        .env_clear()
+        .envs(environment.iter().copied())
+        .args(args);
+    Program::spawn(&mut command)
+}
+
+/// A configuration with one group for each list of targets, named and labelled `sg: a`, `sg: b` and so on.
+pub(crate) fn groups(targets: &[&[u16]]) -> String {
+    let mut config = String::from(
+        "global:\n  evaluation_interval: 15s\n  external_labels:\n    source: promxy-2\npromxy:\n  server_groups:\n",
+    );
+    for (name, ports) in ('a'..).zip(targets) {
+        let ports: Vec<String> = ports.iter().map(|port| format!("'127.0.0.1:{port}'")).collect();
+        config.push_str(&format!(
+            "  - name: group-{name}\n    labels: {{sg: {name}}}\n    anti_affinity: 5s\n    static_configs:\n    - targets: [{}]\n",
+            ports.join(", ")
+        ));
+    }
+    config
+}
