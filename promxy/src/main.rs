@@ -43,7 +43,11 @@ fn main() -> ExitCode {
     }
     let loaded = match config::load(&flags.config) {
         Ok(loaded) => loaded,
-        Err(reason) => return fail(&format!("Error loading config: error loading cfg: {reason}")),
+        Err(reason) => {
+            return fail(&format!(
+                "Error loading config: error loading cfg: {reason}"
+            ));
+        }
     };
     for warning in &loaded.warnings {
         warn!("{warning}");
@@ -89,14 +93,23 @@ fn variable(name: &str) -> Option<String> {
 fn print(answer: &Answer) -> ExitCode {
     // A terminal that is gone takes no help.
     let (_printed, code) = match answer {
-        Answer::Help(text) => (io::stdout().write_all(text.as_bytes()).is_ok(), ExitCode::FAILURE),
+        Answer::Help(text) => (
+            io::stdout().write_all(text.as_bytes()).is_ok(),
+            ExitCode::FAILURE,
+        ),
         Answer::Version => {
             let text = build_info::text();
-            (io::stdout().write_all(text.as_bytes()).is_ok(), ExitCode::SUCCESS)
+            (
+                io::stdout().write_all(text.as_bytes()).is_ok(),
+                ExitCode::SUCCESS,
+            )
         }
         Answer::Wrong(text) => {
             let line = format!("{text}\n");
-            (io::stderr().write_all(line.as_bytes()).is_ok(), ExitCode::FAILURE)
+            (
+                io::stderr().write_all(line.as_bytes()).is_ok(),
+                ExitCode::FAILURE,
+            )
         }
     };
     code
@@ -118,7 +131,11 @@ fn check(flags: &Flags) -> ExitCode {
 
 fn start_log(flags: &Flags) -> Result<(), String> {
     let is_json = flags.log_format == "json";
-    logrus::init_as(if is_json { Layout::Json } else { Layout::TextWithTime });
+    logrus::init_as(if is_json {
+        Layout::Json
+    } else {
+        Layout::TextWithTime
+    });
     logrus::set_detail(match flags.log_level()? {
         LogLevel::Fatal => Detail::Fatal,
         LogLevel::Error => Detail::Error,

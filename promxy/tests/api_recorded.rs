@@ -34,13 +34,18 @@ fn replay(file: &str) {
         }
         let (response, unmatched) = replay.run(case);
         let difference = difference(case, &response);
-        let known = DEVIATIONS.iter().find(|(id, _)| *id == format!("{file}:{}", case.id));
+        let known = DEVIATIONS
+            .iter()
+            .find(|(id, _)| *id == format!("{file}:{}", case.id));
         match (difference, known) {
             (None, None) => same += 1,
             (Some(_), Some(_)) => deviating += 1,
             (None, Some(_)) => failures.push(format!("{} does not deviate any more", case.id)),
             (Some(difference), None) => {
-                failures.push(format!("{} ({})\n{difference}\nunmatched: {unmatched:#?}", case.id, case.request.target));
+                failures.push(format!(
+                    "{} ({})\n{difference}\nunmatched: {unmatched:#?}",
+                    case.id, case.request.target
+                ));
             }
         }
     }
@@ -48,7 +53,12 @@ fn replay(file: &str) {
         "{file}: {same} of {} the same, {deviating} in the table of deviations",
         cases.len()
     );
-    assert!(failures.is_empty(), "{} fail:\n{}", failures.len(), failures.join("\n\n"));
+    assert!(
+        failures.is_empty(),
+        "{} fail:\n{}",
+        failures.len(),
+        failures.join("\n\n")
+    );
 }
 
 /// Compares status, headers and body.
@@ -58,19 +68,37 @@ fn difference(case: &Case, response: &Response) -> Option<String> {
     let body = unpacked(response);
     let mut out = String::new();
     if expected.status != Some(response.status) {
-        out += &format!("status: expected {:?}, got {}\n", expected.status, response.status);
+        out += &format!(
+            "status: expected {:?}, got {}\n",
+            expected.status, response.status
+        );
     }
     for (name, value) in &expected.headers {
         let name = name.to_lowercase();
-        if matches!(name.as_str(), "date" | "content-length" | "transfer-encoding" | "connection") {
+        if matches!(
+            name.as_str(),
+            "date" | "content-length" | "transfer-encoding" | "connection"
+        ) {
             continue;
         }
         if response.header(&name) != Some(value) {
-            out += &format!("{name}: expected {value:?}, got {:?}\n", response.header(&name));
+            out += &format!(
+                "{name}: expected {value:?}, got {:?}\n",
+                response.header(&name)
+            );
         }
     }
-    for name in ["access-control-allow-origin", "content-encoding", "allow", "location", "vary"] {
-        let is_expected = expected.headers.iter().any(|(other, _)| other.eq_ignore_ascii_case(name));
+    for name in [
+        "access-control-allow-origin",
+        "content-encoding",
+        "allow",
+        "location",
+        "vary",
+    ] {
+        let is_expected = expected
+            .headers
+            .iter()
+            .any(|(other, _)| other.eq_ignore_ascii_case(name));
         if !is_expected && response.header(name).is_some() {
             out += &format!("{name}: not expected, got {:?}\n", response.header(name));
         }
@@ -85,10 +113,14 @@ fn unpacked(response: &Response) -> String {
     let mut text = String::new();
     match response.header("content-encoding") {
         Some("gzip") => {
-            GzDecoder::new(&*response.body).read_to_string(&mut text).unwrap();
+            GzDecoder::new(&*response.body)
+                .read_to_string(&mut text)
+                .unwrap();
         }
         Some("deflate") => {
-            ZlibDecoder::new(&*response.body).read_to_string(&mut text).unwrap();
+            ZlibDecoder::new(&*response.body)
+                .read_to_string(&mut text)
+                .unwrap();
         }
         _ => text = String::from_utf8_lossy(&response.body).into_owned(),
     }
@@ -108,7 +140,11 @@ fn normal(case: &Case, body: &str) -> String {
     }
     let path = target.split('?').next().unwrap();
     let form = String::from_utf8_lossy(&case.request.body.bytes()).into_owned();
-    let asks_for_time = target.contains("time=1") || form.contains("time=1") || target.contains("time=2026") || target.contains("time=-") || target.contains("time=0");
+    let asks_for_time = target.contains("time=1")
+        || form.contains("time=1")
+        || target.contains("time=2026")
+        || target.contains("time=-")
+        || target.contains("time=0");
     let is_query = path.ends_with("/query") || path.ends_with("Fv1/query");
     let mut is_changed = has_stats;
     if is_query && !asks_for_time {
@@ -127,7 +163,11 @@ fn normal(case: &Case, body: &str) -> String {
         list.sort_by_key(|entry| entry["metric"].to_string());
         is_changed = true;
     }
-    if is_changed { value.to_string() } else { body.to_owned() }
+    if is_changed {
+        value.to_string()
+    } else {
+        body.to_owned()
+    }
 }
 
 fn mask_times(value: &mut Value) {
@@ -167,21 +207,32 @@ fn faults_of_servers_are_answered_as_recorded() {
     let cases: Vec<Case> = golden("faults.jsonl.gz");
     let mut failures = Vec::new();
     let (mut same, mut deviating) = (0, 0);
-    let mut kinds: Vec<&str> = cases.iter().map(|case| case.id.split('/').next().unwrap()).collect();
+    let mut kinds: Vec<&str> = cases
+        .iter()
+        .map(|case| case.id.split('/').next().unwrap())
+        .collect();
     kinds.dedup();
     kinds.sort_unstable();
     kinds.dedup();
     for kind in kinds {
         let replay = Replay::with(&[], |ports| fault_config(kind, ports));
-        for case in cases.iter().filter(|case| case.id.split('/').next() == Some(kind)) {
+        for case in cases
+            .iter()
+            .filter(|case| case.id.split('/').next() == Some(kind))
+        {
             let (response, unmatched) = replay.run(case);
             let difference = fault_difference(case, &response);
-            let known = FAULT_DEVIATIONS.iter().find(|(part, _)| case.id.contains(part));
+            let known = FAULT_DEVIATIONS
+                .iter()
+                .find(|(part, _)| case.id.contains(part));
             match (difference, known) {
                 (None, _) => same += 1,
                 (Some(_), Some(_)) => deviating += 1,
                 (Some(difference), None) => {
-                    failures.push(format!("{}\n{difference}\nunmatched: {unmatched:#?}", case.id));
+                    failures.push(format!(
+                        "{}\n{difference}\nunmatched: {unmatched:#?}",
+                        case.id
+                    ));
                 }
             }
         }
@@ -190,7 +241,12 @@ fn faults_of_servers_are_answered_as_recorded() {
         "faults.jsonl: {same} of {} the same up to the kind of the error, {deviating} in the table of deviations",
         cases.len()
     );
-    assert!(failures.is_empty(), "{} fail:\n{}", failures.len(), failures.join("\n\n"));
+    assert!(
+        failures.is_empty(),
+        "{} fail:\n{}",
+        failures.len(),
+        failures.join("\n\n")
+    );
 }
 
 /// Returns the configuration of a run of faults.
@@ -225,7 +281,9 @@ fn fault_config(kind: &str, ports: &[u16]) -> String {
 fn fault_difference(case: &Case, response: &Response) -> Option<String> {
     let expected = String::from_utf8_lossy(&case.response.body.bytes()).into_owned();
     let got = unpacked(response);
-    if case.response.status == Some(response.status) && shortened(case, &expected) == shortened(case, &got) {
+    if case.response.status == Some(response.status)
+        && shortened(case, &expected) == shortened(case, &got)
+    {
         return None;
     }
     Some(format!(
@@ -256,7 +314,15 @@ fn shortened(case: &Case, body: &str) -> String {
 
 /// Cuts a message behind the target, or behind what kind of error it is where that is one of Prometheus'.
 fn short(text: &str) -> String {
-    const KINDS: [&str; 7] = ["bad_data", "execution", "timeout", "canceled", "internal", "not_found", "unavailable"];
+    const KINDS: [&str; 7] = [
+        "bad_data",
+        "execution",
+        "timeout",
+        "canceled",
+        "internal",
+        "not_found",
+        "unavailable",
+    ];
     let Some((before, behind)) = text.split_once("error in target=") else {
         return text.to_owned();
     };

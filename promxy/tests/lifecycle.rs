@@ -11,14 +11,19 @@ use shared::testing::eventually;
 use tempfile::TempDir;
 
 use support::{
-    Promxy, client::request, bytes_of, groups,
+    Promxy, bytes_of,
+    client::request,
+    groups,
     stub::{Reply, Stub},
 };
 
 /// A server that has one series, and takes its time.
 fn server(delay: Duration) -> Stub {
     Stub::start(move |asked| {
-        let time = asked.parameters().into_iter().find(|(name, _)| name == "time");
+        let time = asked
+            .parameters()
+            .into_iter()
+            .find(|(name, _)| name == "time");
         let time = time.map_or_else(|| "0".to_owned(), |(_, time)| time);
         let body = format!(
             r#"{{"status":"success","data":{{"resultType":"vector","result":[{{"metric":{{"__name__":"up"}},"value":[{time},"1"]}}]}}}}"#
@@ -48,7 +53,11 @@ fn a_reload_switches_whole_or_not_at_all() {
     let stub = server(Duration::ZERO);
     let promxy = Promxy::start(&config(&stub, 1), &[LIFECYCLE]).ready();
     assert_eq!(version(&promxy).as_deref(), Some("1"));
-    let gauge = || promxy.metrics("prometheus_config_last_reload_successful").join("");
+    let gauge = || {
+        promxy
+            .metrics("prometheus_config_last_reload_successful")
+            .join("")
+    };
     assert_eq!(gauge(), "prometheus_config_last_reload_successful 1");
 
     promxy.write_config(&config(&stub, 2));
@@ -56,7 +65,10 @@ fn a_reload_switches_whole_or_not_at_all() {
     assert_eq!((answer.status, answer.text().as_str()), (200, ""));
     assert_eq!(version(&promxy).as_deref(), Some("2"));
     let page = promxy.get("/api/v1/status/config").text();
-    assert!(page.contains("v: \\\"2\\\"") || page.contains("v: 2"), "{page}");
+    assert!(
+        page.contains("v: \\\"2\\\"") || page.contains("v: 2"),
+        "{page}"
+    );
 
     // Not YAML: the old state stays, and so does the time of the last success.
     let before = promxy.metrics("prometheus_config_last_reload_success_timestamp_seconds");
@@ -64,7 +76,9 @@ fn a_reload_switches_whole_or_not_at_all() {
     let answer = promxy.send("PUT", "/-/reload", &[], b"");
     assert_eq!(answer.status, 500);
     assert!(
-        answer.text().starts_with("failed to reload config: error loading cfg: error unmarshaling config: "),
+        answer
+            .text()
+            .starts_with("failed to reload config: error loading cfg: error unmarshaling config: "),
         "{}",
         answer.text()
     );
@@ -74,7 +88,9 @@ fn a_reload_switches_whole_or_not_at_all() {
         before
     );
     assert_eq!(version(&promxy).as_deref(), Some("2"));
-    promxy.program.wait_for_line("Error reloading config: error loading cfg: ");
+    promxy
+        .program
+        .wait_for_line("Error reloading config: error loading cfg: ");
 
     // A part that cannot be put into force: nothing is.
     for broken in [
@@ -108,15 +124,28 @@ fn sighup_reloads_without_the_lifecycle_flag() {
     let promxy = Promxy::start(&config(&stub, 1), &[]).ready();
     promxy.write_config(&config(&stub, 6));
     promxy.program.signal(Signal::SIGHUP);
-    eventually("the new configuration", || (version(&promxy).as_deref() == Some("6")).then_some(()));
-    promxy.program.wait_for_line("level=info msg=\"Reloading config\"");
+    eventually("the new configuration", || {
+        (version(&promxy).as_deref() == Some("6")).then_some(())
+    });
+    promxy
+        .program
+        .wait_for_line("level=info msg=\"Reloading config\"");
     for path in ["/-/reload", "/-/quit"] {
         let answer = promxy.send("POST", path, &[], b"");
-        assert_eq!((answer.status, answer.text().as_str()), (403, "Lifecycle API is not enabled."));
+        assert_eq!(
+            (answer.status, answer.text().as_str()),
+            (403, "Lifecycle API is not enabled.")
+        );
         let answer = promxy.get(path);
-        assert_eq!((answer.status, answer.text().as_str()), (405, "Only POST or PUT requests allowed"));
+        assert_eq!(
+            (answer.status, answer.text().as_str()),
+            (405, "Only POST or PUT requests allowed")
+        );
         let answer = promxy.send("DELETE", path, &[], b"");
-        assert_eq!((answer.status, answer.header("allow")), (405, Some("GET, OPTIONS, POST, PUT")));
+        assert_eq!(
+            (answer.status, answer.header("allow")),
+            (405, Some("GET, OPTIONS, POST, PUT"))
+        );
     }
 }
 
@@ -129,15 +158,25 @@ fn targets_of_removed_groups_leave_the_metrics() {
     assert_eq!(targets().len(), 2, "{:?}", targets());
     promxy.write_config(&groups(&[&[stub.port]]).replace("group-a", "only"));
     assert_eq!(promxy.send("POST", "/-/reload", &[], b"").status, 200);
-    assert_eq!(targets(), ["server_group_targets{name=\"only\",ordinal=\"0\"} 1"]);
+    assert_eq!(
+        targets(),
+        ["server_group_targets{name=\"only\",ordinal=\"0\"} 1"]
+    );
 }
 
 #[test]
 fn quit_ends_the_process_in_order() {
     let stub = server(Duration::ZERO);
-    let mut promxy = Promxy::start(&config(&stub, 1), &[LIFECYCLE, "--http.shutdown-delay=200ms"]).ready();
+    let mut promxy = Promxy::start(
+        &config(&stub, 1),
+        &[LIFECYCLE, "--http.shutdown-delay=200ms"],
+    )
+    .ready();
     let answer = promxy.send("POST", "/-/quit", &[], b"");
-    assert_eq!((answer.status, answer.text().as_str()), (200, "Requesting termination... Goodbye!"));
+    assert_eq!(
+        (answer.status, answer.text().as_str()),
+        (200, "Requesting termination... Goodbye!")
+    );
     assert_eq!(promxy.program.wait().code(), Some(0));
 }
 
@@ -154,9 +193,15 @@ fn a_signal_is_told_before_the_listener_closes() {
         assert_eq!(ready.text(), "Promxy is Stopping.\n");
         assert_eq!(promxy.get("/-/healthy").status, 200);
         assert_eq!(version(&promxy).as_deref(), Some("1"));
-        promxy.program.wait_for_line("promxy received exit signal, starting graceful shutdown");
-        promxy.program.wait_for_line("promxy delaying shutdown by 3s");
-        promxy.program.wait_for_line("promxy exiting with timeout: 1m0s");
+        promxy
+            .program
+            .wait_for_line("promxy received exit signal, starting graceful shutdown");
+        promxy
+            .program
+            .wait_for_line("promxy delaying shutdown by 3s");
+        promxy
+            .program
+            .wait_for_line("promxy exiting with timeout: 1m0s");
         assert_eq!(promxy.program.wait().code(), Some(0));
     }
 }
@@ -167,7 +212,8 @@ fn in_flight(delay: Duration, args: &[&str]) -> (Option<u16>, Option<i32>) {
     let mut promxy = Promxy::start(&config(&stub, 1), args).ready();
     let port = promxy.port;
     let query = thread::spawn(move || {
-        request(port, &bytes_of("GET", "/api/v1/query?query=up", &[], b"")).map(|answer| answer.status)
+        request(port, &bytes_of("GET", "/api/v1/query?query=up", &[], b""))
+            .map(|answer| answer.status)
     });
     eventually("the query", || (!stub.asked().is_empty()).then_some(()));
     promxy.program.signal(Signal::SIGTERM);
@@ -192,7 +238,11 @@ fn requests_under_way_are_answered_within_the_timeout_and_cut_behind_it() {
 #[test]
 fn queries_wait_for_a_place_and_are_listed_while_they_run() {
     let stub = server(Duration::from_millis(700));
-    let args = ["--query.max-concurrency=1", "--storage.path=data", "--query.timeout=1s"];
+    let args = [
+        "--query.max-concurrency=1",
+        "--storage.path=data",
+        "--query.timeout=1s",
+    ];
     let promxy = Promxy::start(&config(&stub, 1), &args).ready();
     let port = promxy.port;
     let queries: Vec<_> = (0..3)
@@ -205,7 +255,8 @@ fn queries_wait_for_a_place_and_are_listed_while_they_run() {
     let listed = eventually("a running query", || {
         let file = fs::read(promxy.path("data/queries.active")).ok()?;
         assert_eq!(file.len(), 1001);
-        file.starts_with(b"[{\"query\":\"up\",\"timestamp_sec\":").then_some(file)
+        file.starts_with(b"[{\"query\":\"up\",\"timestamp_sec\":")
+            .then_some(file)
     });
     assert_eq!(listed.last(), Some(&b','));
     let mut answers: Vec<(u16, String)> = queries
@@ -217,7 +268,10 @@ fn queries_wait_for_a_place_and_are_listed_while_they_run() {
     assert_eq!(answers[0].0, 200);
     // The third has waited for all of its time.
     assert_eq!(answers[2].0, 503, "{answers:?}");
-    assert!(answers[2].1.contains("\"errorType\":\"timeout\""), "{answers:?}");
+    assert!(
+        answers[2].1.contains("\"errorType\":\"timeout\""),
+        "{answers:?}"
+    );
 }
 
 #[test]
@@ -226,9 +280,8 @@ fn queries_that_a_crash_has_ended_are_logged_at_the_next_start() {
     let args = ["--query.max-concurrency=2", "--storage.path=data"];
     let mut promxy = Promxy::start(&config(&stub, 1), &args).ready();
     let port = promxy.port;
-    let query = thread::spawn(move || {
-        request(port, &bytes_of("GET", "/api/v1/query?query=up", &[], b""))
-    });
+    let query =
+        thread::spawn(move || request(port, &bytes_of("GET", "/api/v1/query?query=up", &[], b"")));
     eventually("the query", || (!stub.asked().is_empty()).then_some(()));
     promxy.program.kill();
     assert!(query.join().unwrap().is_none());
@@ -248,7 +301,10 @@ fn queries_are_logged_and_the_file_is_opened_again_by_a_reload() {
     let stub = server(Duration::ZERO);
     let config = config(&stub, 1) + "global: {query_log_file: q.log}\n";
     let promxy = Promxy::start(&config, &[LIFECYCLE]).ready();
-    assert_eq!(promxy.metrics("prometheus_engine_query_log_enabled"), ["prometheus_engine_query_log_enabled 1"]);
+    assert_eq!(
+        promxy.metrics("prometheus_engine_query_log_enabled"),
+        ["prometheus_engine_query_log_enabled 1"]
+    );
     let log = |file: &str| fs::read_to_string(promxy.path(file)).unwrap_or_default();
     promxy.get("/api/v1/query?query=up&time=5");
     let line: serde_json::Value = serde_json::from_str(&log("q.log")).unwrap();

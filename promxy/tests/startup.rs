@@ -15,7 +15,9 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use support::{
-    client::request, bytes_of, golden, groups, spawn,
+    bytes_of,
+    client::request,
+    golden, groups, spawn,
     stub::{Reply, Stub},
 };
 
@@ -32,20 +34,47 @@ struct Start {
 
 /// Starts that end otherwise than the original's, or in other words, with the reason.
 const DEVIATIONS: &[(&str, &str)] = &[
-    ("c_badrules", "rules are not evaluated yet, and their files not read"),
-    ("c_rec", "rules are not evaluated yet, and their files not read"),
-    ("c_dup", "rules are not evaluated yet, and their files not read"),
-    ("c_tmpl", "rules are not evaluated yet, and their files not read"),
-    ("c_unk", "rules are not evaluated yet, and their files not read"),
-    ("c_glob", "rules are not evaluated yet, and their files not read"),
+    (
+        "c_badrules",
+        "rules are not evaluated yet, and their files not read",
+    ),
+    (
+        "c_rec",
+        "rules are not evaluated yet, and their files not read",
+    ),
+    (
+        "c_dup",
+        "rules are not evaluated yet, and their files not read",
+    ),
+    (
+        "c_tmpl",
+        "rules are not evaluated yet, and their files not read",
+    ),
+    (
+        "c_unk",
+        "rules are not evaluated yet, and their files not read",
+    ),
+    (
+        "c_glob",
+        "rules are not evaluated yet, and their files not read",
+    ),
     ("c_am_bad", "Alertmanagers are not notified yet"),
     ("c_ca", "the message about the file has our words"),
     ("c_null", "S20: a group that is null is refused"),
-    ("bad_external_url", "S22: the message says which URL and why"),
+    (
+        "bad_external_url",
+        "S22: the message says which URL and why",
+    ),
     ("bad_bind", "S22: the message says which URL and why"),
     ("bind_port_only", "S22: the message says which URL and why"),
-    ("metrics_path_relative", "S21: a message in place of a crash"),
-    ("metrics_path_collides", "S21: a message in place of a crash"),
+    (
+        "metrics_path_relative",
+        "S21: a message in place of a crash",
+    ),
+    (
+        "metrics_path_collides",
+        "S21: a message in place of a crash",
+    ),
     ("version", "another version"),
     ("version_short", "another version"),
     ("help_short", "the help has our words"),
@@ -77,66 +106,129 @@ fn write_files(folder: &TempDir, port: u16) {
         ("c_missrules.yml", with("rule_files: [nosuch.yml]\n")),
         (
             "c_ca.yml",
-            group("http_client: {tls_config: {ca_file: /nonexistent.pem}}\n    static_configs: [{targets: ['a:1']}]"),
+            group(
+                "http_client: {tls_config: {ca_file: /nonexistent.pem}}\n    static_configs: [{targets: ['a:1']}]",
+            ),
         ),
         ("c_null.yml", group("null")),
         ("c_empty.yml", String::new()),
         ("c_zero.yml", group("static_configs: [{targets: []}]")),
-        ("c_url.yml", group(&format!("static_configs: [{{targets: ['http://127.0.0.1:{port}/']}}]"))),
+        (
+            "c_url.yml",
+            group(&format!(
+                "static_configs: [{{targets: ['http://127.0.0.1:{port}/']}}]"
+            )),
+        ),
         ("badsd.json", "[{nope".to_owned()),
-        ("c_file_bad.yml", sources("file_sd_configs: [{files: [badsd.json]}]")),
+        (
+            "c_file_bad.yml",
+            sources("file_sd_configs: [{files: [badsd.json]}]"),
+        ),
         (
             "c_droppedall.yml",
-            group("static_configs: [{targets: ['a:1']}]\n    relabel_configs: [{action: drop, source_labels: [__address__], regex: '.*'}]"),
+            group(
+                "static_configs: [{targets: ['a:1']}]\n    relabel_configs: [{action: drop, source_labels: [__address__], regex: '.*'}]",
+            ),
         ),
         (
             "c_noaddr.yml",
-            group("static_configs: [{targets: ['a:1']}]\n    relabel_configs: [{action: labeldrop, regex: __address__}]"),
+            group(
+                "static_configs: [{targets: ['a:1']}]\n    relabel_configs: [{action: labeldrop, regex: __address__}]",
+            ),
         ),
         (
             "c_filter.yml",
-            group(&format!("static_configs: [{{targets: ['127.0.0.1:{port}']}}]\n    label_filter: {{dynamic_labels: [job]}}")),
+            group(&format!(
+                "static_configs: [{{targets: ['127.0.0.1:{port}']}}]\n    label_filter: {{dynamic_labels: [job]}}"
+            )),
         ),
         (
             "c_filter_dead.yml",
-            group(&format!("static_configs: [{{targets: ['127.0.0.1:{nobody}']}}]\n    label_filter: {{dynamic_labels: [job]}}")),
+            group(&format!(
+                "static_configs: [{{targets: ['127.0.0.1:{nobody}']}}]\n    label_filter: {{dynamic_labels: [job]}}"
+            )),
         ),
         ("c_dead.yml", groups(&[&[nobody]])),
         (
             "c_rw_dup.yml",
-            with("remote_write: [{name: a, url: 'http://127.0.0.1:9/w'}, {name: a, url: 'http://127.0.0.1:9/v'}]\n"),
+            with(
+                "remote_write: [{name: a, url: 'http://127.0.0.1:9/w'}, {name: a, url: 'http://127.0.0.1:9/v'}]\n",
+            ),
         ),
         (
             "c_qlog.yml",
-            good.replace("global:\n", "global:\n  query_log_file: /nonexistent/x.log\n"),
+            good.replace(
+                "global:\n",
+                "global:\n  query_log_file: /nonexistent/x.log\n",
+            ),
         ),
-        ("c_qlog_ok.yml", good.replace("global:\n", "global:\n  query_log_file: q.log\n")),
+        (
+            "c_qlog_ok.yml",
+            good.replace("global:\n", "global:\n  query_log_file: q.log\n"),
+        ),
         (
             "c_am_bad.yml",
-            with("alerting: {alertmanagers: [{scheme: https, tls_config: {ca_file: /nonexistent}, static_configs: [{targets: ['a:1']}]}]}\n"),
+            with(
+                "alerting: {alertmanagers: [{scheme: https, tls_config: {ca_file: /nonexistent}, static_configs: [{targets: ['a:1']}]}]}\n",
+            ),
         ),
-        ("c_rw_path.yml", with("remote_write: [{url: 'http://127.0.0.1:9/w'}]\n")),
+        (
+            "c_rw_path.yml",
+            with("remote_write: [{url: 'http://127.0.0.1:9/w'}]\n"),
+        ),
         ("c_nosd.yml", group("scheme: http")),
-        ("c_file_missing.yml", sources("file_sd_configs: [{files: [nosuch.json]}]")),
-        ("c_dns.yml", sources("dns_sd_configs: [{names: [nosuch.invalid], type: A, port: 1}]")),
-        ("c_http.yml", sources(&format!("http_sd_configs: [{{url: 'http://127.0.0.1:{nobody}/sd'}}]"))),
-        ("c_consul.yml", sources(&format!("consul_sd_configs: [{{server: '127.0.0.1:{nobody}'}}]"))),
+        (
+            "c_file_missing.yml",
+            sources("file_sd_configs: [{files: [nosuch.json]}]"),
+        ),
+        (
+            "c_dns.yml",
+            sources("dns_sd_configs: [{names: [nosuch.invalid], type: A, port: 1}]"),
+        ),
+        (
+            "c_http.yml",
+            sources(&format!(
+                "http_sd_configs: [{{url: 'http://127.0.0.1:{nobody}/sd'}}]"
+            )),
+        ),
+        (
+            "c_consul.yml",
+            sources(&format!(
+                "consul_sd_configs: [{{server: '127.0.0.1:{nobody}'}}]"
+            )),
+        ),
         ("c_k8s.yml", sources("kubernetes_sd_configs: [{role: pod}]")),
         (
             "c_k8s2.yml",
-            sources(&format!("kubernetes_sd_configs: [{{role: pod, api_server: 'http://127.0.0.1:{nobody}'}}]")),
+            sources(&format!(
+                "kubernetes_sd_configs: [{{role: pod, api_server: 'http://127.0.0.1:{nobody}'}}]"
+            )),
         ),
         (
             "c_mixed.yml",
-            group(&format!("static_configs: [{{targets: ['127.0.0.1:{port}']}}]\n  - http_sd_configs: [{{url: 'http://127.0.0.1:{nobody}/sd'}}]")),
+            group(&format!(
+                "static_configs: [{{targets: ['127.0.0.1:{port}']}}]\n  - http_sd_configs: [{{url: 'http://127.0.0.1:{nobody}/sd'}}]"
+            )),
         ),
-        ("wc_missing_ref.yml", "tls_server_config: {cert_file: nosuch.pem, key_file: nosuch.key}\n".to_owned()),
+        (
+            "wc_missing_ref.yml",
+            "tls_server_config: {cert_file: nosuch.pem, key_file: nosuch.key}\n".to_owned(),
+        ),
         ("wc_bad.yml", "foo: bar\n".to_owned()),
         ("wc_empty.yml", String::new()),
-        ("wc_users.yml", "basic_auth_users: {alice: plain}\n".to_owned()),
+        (
+            "wc_users.yml",
+            "basic_auth_users: {alice: plain}\n".to_owned(),
+        ),
         ("wc_bad_yaml.yml", "tls_server_config: [\n".to_owned()),
-        ("wc_hdr.yml", "http_server_config: {headers: {Foo: bar}}\n".to_owned()),
-        ("wc_unknown.yml", "basic_auth_users: {}\nfoo: bar\n".to_owned()),
+        (
+            "wc_hdr.yml",
+            "http_server_config: {headers: {Foo: bar}}\n".to_owned(),
+        ),
+        (
+            "wc_unknown.yml",
+            "basic_auth_users: {}\nfoo: bar\n".to_owned(),
+        ),
     ];
     for (name, text) in files {
         fs::write(folder.path().join(name), text).unwrap();
@@ -181,7 +273,9 @@ fn starts_end_as_recorded() {
         } else {
             let code = program.wait().code();
             let lines = |text: &str| -> Vec<String> {
-                let lines = text.lines().filter(|line| !line.contains("level=info") && !line.contains("level=warning"));
+                let lines = text
+                    .lines()
+                    .filter(|line| !line.contains("level=info") && !line.contains("level=warning"));
                 lines
                     .map(|line| match line.split_once(" level=") {
                         Some((_, rest)) => rest.to_owned(),
@@ -196,11 +290,15 @@ fn starts_end_as_recorded() {
             let is_same = Some(code.map_or(Value::Null, Value::from)) == Some(expected.clone())
                 && got == wanted
                 && stdout == start.stdout.trim_end();
-            (!is_same).then(|| format!("expected {expected} {wanted:#?}\ngot {code:?} {got:#?}\n{stdout}"))
+            (!is_same).then(|| {
+                format!("expected {expected} {wanted:#?}\ngot {code:?} {got:#?}\n{stdout}")
+            })
         };
         match (difference, known(&start.id)) {
             (None, false) => same += 1,
-            (Some(difference), false) => failures.push(format!("{} {:?}\n{difference}", start.id, start.argv)),
+            (Some(difference), false) => {
+                failures.push(format!("{} {:?}\n{difference}", start.id, start.argv))
+            }
             (_, true) => deviating += 1,
         }
     }
@@ -221,7 +319,10 @@ fn check_config_prints_its_verdict() {
     fs::write(folder.path().join("c.yaml"), groups(&[&[1]])).unwrap();
     let mut program = spawn(folder.path(), &["--check-config", "--config=c.yaml"], &[]);
     assert_eq!(program.wait().code(), Some(0));
-    assert_eq!(program.stdout(), ["c.yaml if valid promxy config file syntax"]);
+    assert_eq!(
+        program.stdout(),
+        ["c.yaml if valid promxy config file syntax"]
+    );
     let mut program = spawn(folder.path(), &["--check-config", "--config=d.yaml"], &[]);
     assert_eq!(program.wait().code(), Some(1));
     let stderr = program.stderr().join("\n");
@@ -239,7 +340,12 @@ fn version_and_help_go_to_standard_output() {
     assert!(program.stdout()[0].starts_with("promxy, version "));
     let mut program = spawn(folder.path(), &["-h"], &[]);
     assert_eq!(program.wait().code(), Some(1));
-    assert!(program.stdout().join("\n").contains("--query.max-concurrency"));
+    assert!(
+        program
+            .stdout()
+            .join("\n")
+            .contains("--query.max-concurrency")
+    );
 }
 
 #[test]

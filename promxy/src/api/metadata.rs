@@ -39,10 +39,13 @@ pub(super) async fn metadata(state: &State, request: &Request) -> Result<Success
         json::string(&name, &mut data);
         data.push_str(":[");
         let most_each = usize::try_from(most_each).unwrap_or(usize::MAX);
-        for (position, Metadata { kind, help, unit }) in
-            entries.iter().take(most_each).enumerate()
+        for (position, Metadata { kind, help, unit }) in entries.iter().take(most_each).enumerate()
         {
-            data.push_str(if position == 0 { r#"{"type":"# } else { r#",{"type":"# });
+            data.push_str(if position == 0 {
+                r#"{"type":"#
+            } else {
+                r#",{"type":"#
+            });
             json::string(kind, &mut data);
             data.push_str(r#","help":"#);
             json::string(help, &mut data);

@@ -36,7 +36,10 @@ pub fn time(text: &str) -> Result<i64, String> {
         // What Prometheus' own clients send for the ends of time.
         "-292273086-05-16T16:47:06Z" => Ok(ENDS.0),
         "292277025-08-18T07:12:54.999999999Z" => Ok(ENDS.1),
-        _ => Err(format!("cannot parse {} to a valid timestamp", quote(text.as_bytes()))),
+        _ => Err(format!(
+            "cannot parse {} to a valid timestamp",
+            quote(text.as_bytes())
+        )),
     }
 }
 
@@ -87,9 +90,12 @@ pub fn duration(text: &str) -> Result<i64, String> {
         };
     }
     let parsed: Result<SignedDuration, _> = text.parse();
-    parsed
-        .map(SignedDuration::as_nanos)
-        .map_err(|_| format!("cannot parse {} to a valid duration", quote(text.as_bytes())))
+    parsed.map(SignedDuration::as_nanos).map_err(|_| {
+        format!(
+            "cannot parse {} to a valid duration",
+            quote(text.as_bytes())
+        )
+    })
 }
 
 /// Reads how long a query may take. `None` if nothing is said; what is not positive is no time at all.
@@ -99,7 +105,9 @@ pub fn timeout(form: &Form) -> Result<Option<Duration>, ApiError> {
         return Ok(None);
     }
     let nanos = duration(text).map_err(|reason| ApiError::invalid("timeout", reason))?;
-    Ok(Some(Duration::from_nanos(u64::try_from(nanos).unwrap_or(0))))
+    Ok(Some(Duration::from_nanos(
+        u64::try_from(nanos).unwrap_or(0),
+    )))
 }
 
 /// Reads how far back samples are looked for. Milliseconds.
@@ -144,12 +152,17 @@ pub fn integer(text: &str, function: &str) -> Result<i64, String> {
 
 /// Reads the selectors of `match[]`. The error is its text alone.
 pub fn selectors(form: &Form) -> Result<Vec<Vec<Matcher>>, String> {
-    let parsed = form.all("match[]").map(|text| parse_selector(text, &LANGUAGE));
+    let parsed = form
+        .all("match[]")
+        .map(|text| parse_selector(text, &LANGUAGE));
     let selectors: Vec<Vec<Matcher>> = parsed
         .collect::<Result<_, _>>()
         .map_err(|error| error.to_string())?;
     let is_open = |matcher: &Matcher| LabelMatcher::new(matcher).is_ok_and(|it| it.matches(""));
-    if selectors.iter().any(|matchers| matchers.iter().all(is_open)) {
+    if selectors
+        .iter()
+        .any(|matchers| matchers.iter().all(is_open))
+    {
         return Err("match[] must contain at least one non-empty matcher".to_owned());
     }
     Ok(selectors)
@@ -178,7 +191,10 @@ mod tests {
         f("2024-01-01 00:00:00Z", None);
         f("abc", None);
         f("", None);
-        assert_eq!(time("x").unwrap_err(), "cannot parse \"x\" to a valid timestamp");
+        assert_eq!(
+            time("x").unwrap_err(),
+            "cannot parse \"x\" to a valid timestamp"
+        );
     }
 
     #[test]

@@ -42,9 +42,8 @@ pub(super) async fn instant(state: &State, request: &Request) -> Answered {
 pub(super) async fn range(state: &State, request: &Request) -> Answered {
     let form = &request.form;
     let limit = params::limit(form)?;
-    let time = |name: &str| {
-        params::time(form.get(name)).map_err(|reason| ApiError::invalid(name, reason))
-    };
+    let time =
+        |name: &str| params::time(form.get(name)).map_err(|reason| ApiError::invalid(name, reason));
     let (start, end) = (time("start")?, time("end")?);
     if end < start {
         let reason = "end timestamp must not be before start time";
@@ -89,7 +88,8 @@ async fn evaluate(state: &State, request: &Request, times: Times, params: Params
             SampleStats::default(),
         ),
     };
-    let is_a_query = !matches!(&evaluated, Err(failure) if failure.kind == QueryFailureKind::BadData);
+    let is_a_query =
+        !matches!(&evaluated, Err(failure) if failure.kind == QueryFailureKind::BadData);
     if is_a_query {
         state.telemetry.engine.end(&timings, stats.total);
         let entry = Entry {

@@ -10,7 +10,10 @@ pub(super) fn rules(request: &Request) -> Answered {
     let kind = form.get("type").to_lowercase();
     if !matches!(kind.as_str(), "" | "alert" | "record") {
         let kind = promql::format::quote(kind.as_bytes());
-        return Err(ApiError::invalid("type", format!("not supported value {kind}")));
+        return Err(ApiError::invalid(
+            "type",
+            format!("not supported value {kind}"),
+        ));
     }
     let exclude = form.get("exclude_alerts");
     if !is_bool(exclude) {

@@ -35,7 +35,9 @@ pub(super) fn flags(state: &State) -> Success {
 pub(super) fn runtime_info(state: &State) -> Success {
     let folder = env::current_dir().map(|path| path.display().to_string());
     let reload = state.telemetry.reload.last();
-    let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let tasks = tokio::runtime::Handle::current()
+        .metrics()
+        .num_alive_tasks();
     let threads = thread::available_parallelism().map_or(1, usize::from);
     let mut data = String::new();
     write!(
@@ -82,7 +84,11 @@ pub(super) fn targets_metadata(form: &Form) -> Answered {
 /// The store, which is empty.
 pub(super) fn tsdb(form: &Form) -> Answered {
     let limit = form.get("limit");
-    if !limit.is_empty() && params::integer(limit, "").ok().is_none_or(|limit| limit < 1) {
+    if !limit.is_empty()
+        && params::integer(limit, "")
+            .ok()
+            .is_none_or(|limit| limit < 1)
+    {
         return Err(ApiError::bad_data("limit must be a positive number"));
     }
     // The number of chunks is what Go makes of "not a number"; clients have seen no other.

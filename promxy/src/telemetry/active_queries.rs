@@ -99,7 +99,9 @@ fn slot_text(query: &str, seconds: i64) -> Vec<u8> {
     let mut shown = query;
     let mut text = entry(shown);
     while text.len() >= SLOT {
-        let shorter = shown.len().saturating_sub((text.len() - SLOT + 1).div_ceil(6).max(1));
+        let shorter = shown
+            .len()
+            .saturating_sub((text.len() - SLOT + 1).div_ceil(6).max(1));
         let cut = (0..=shorter).rev().find(|at| shown.is_char_boundary(*at));
         shown = shown.get(..cut.unwrap_or(0)).unwrap_or_default();
         text = entry(shown);

@@ -49,7 +49,12 @@ impl Http {
     pub fn expect(&self, handlers: impl Iterator<Item = &'static str>) {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for handler in handlers {
-            counts.entry(handler).or_default().codes.entry(200).or_default();
+            counts
+                .entry(handler)
+                .or_default()
+                .codes
+                .entry(200)
+                .or_default();
         }
     }
 
@@ -92,8 +97,13 @@ impl Source for Http {
                 sizes: bytes,
             } = counts;
             for (code, count) in codes {
-                let labels = [("code", code.to_string()), ("handler", (*handler).to_owned())];
-                let labels = labels.each_ref().map(|(name, value)| (*name, value.as_str()));
+                let labels = [
+                    ("code", code.to_string()),
+                    ("handler", (*handler).to_owned()),
+                ];
+                let labels = labels
+                    .each_ref()
+                    .map(|(name, value)| (*name, value.as_str()));
                 requests = requests.sample(&labels, *count as f64);
             }
             let labels = [("handler", *handler)];
@@ -104,8 +114,12 @@ impl Source for Http {
                     took.sum,
                     &buckets(took, &SECONDS),
                 );
-                sizes =
-                    sizes.histogram_sample(&labels, bytes.count, bytes.sum, &buckets(bytes, &BYTES));
+                sizes = sizes.histogram_sample(
+                    &labels,
+                    bytes.count,
+                    bytes.sum,
+                    &buckets(bytes, &BYTES),
+                );
             }
         }
         vec![requests.build(), durations.build(), sizes.build()]

@@ -77,7 +77,8 @@ impl Entry {
     fn json(&self, now: Timestamp, status: u16, bytes: u64, took: Duration, most: usize) -> String {
         let mut line = String::from("{\"remoteAddr\":");
         json::string(&self.peer.to_canonical().to_string(), &mut line);
-        write!(line, ",\"time\":\"{now:.9}\",\"method\":").expect("writing to a String cannot fail");
+        write!(line, ",\"time\":\"{now:.9}\",\"method\":")
+            .expect("writing to a String cannot fail");
         json::string(&self.method, &mut line);
         line.push_str(",\"path\":");
         json::string(&self.path, &mut line);
@@ -168,6 +169,9 @@ mod tests {
         );
         entry.form.clear();
         let line = entry.json(now, 204, 0, Duration::ZERO, 10);
-        assert!(!line.contains("responseBytes") && !line.contains("query"), "{line}");
+        assert!(
+            !line.contains("responseBytes") && !line.contains("query"),
+            "{line}"
+        );
     }
 }

@@ -55,7 +55,11 @@ pub fn redirect(method: &Method, status: StatusCode, location: &str) -> Response
         .replace('"', "&#34;")
         .replace('\'', "&#39;");
     let mut response = if *method == Method::GET {
-        whole(status, HTML, format!("<a href=\"{shown}\">{reason}</a>.\n\n"))
+        whole(
+            status,
+            HTML,
+            format!("<a href=\"{shown}\">{reason}</a>.\n\n"),
+        )
     } else {
         empty(status)
     };

@@ -3,7 +3,10 @@
 use std::io::Write as _;
 
 use axum::body::{Body, Bytes};
-use flate2::{Compression, write::{GzEncoder, ZlibEncoder}};
+use flate2::{
+    Compression,
+    write::{GzEncoder, ZlibEncoder},
+};
 use http::{
     HeaderMap, HeaderValue,
     header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH},

@@ -14,7 +14,9 @@ impl Form {
     pub fn read(method: &Method, headers: &HeaderMap, query: &str, body: &[u8]) -> Self {
         let mut pairs = Vec::new();
         if matches!(*method, Method::POST | Method::PUT | Method::PATCH) {
-            let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+            let kind = headers
+                .get(CONTENT_TYPE)
+                .and_then(|kind| kind.to_str().ok());
             let kind = kind.unwrap_or_default();
             let (media_type, parameters) = kind.split_once(';').unwrap_or((kind, ""));
             match media_type.trim().to_ascii_lowercase().as_str() {
@@ -135,7 +137,8 @@ fn read_parts(parameters: &str, body: &[u8], pairs: &mut Vec<(String, String)>) 
         };
         let disposition = head.lines().find_map(|line| {
             let (name, value) = line.split_once(':')?;
-            name.eq_ignore_ascii_case("content-disposition").then_some(value)
+            name.eq_ignore_ascii_case("content-disposition")
+                .then_some(value)
         });
         let disposition = disposition.unwrap_or_default();
         if parameter(disposition, "filename").is_none()
@@ -181,14 +184,20 @@ mod tests {
 
     #[test]
     fn broken_pairs_are_left_out_and_other_bodies_are_none() {
-        assert_eq!(form("text/plain", "query=%zz&a=1;b=2&c", "query=1").encoded(), "c=");
+        assert_eq!(
+            form("text/plain", "query=%zz&a=1;b=2&c", "query=1").encoded(),
+            "c="
+        );
     }
 
     #[test]
     fn parts_are_parameters_unless_they_are_files() {
         let body = "--x\r\nContent-Disposition: form-data; name=\"query\"\r\n\r\nup\r\n\
                     --x\r\ncontent-disposition: form-data; name=f; filename=\"f\"\r\n\r\nz\r\n--x--\r\n";
-        assert_eq!(form("multipart/form-data; boundary=x", "", body).encoded(), "query=up");
+        assert_eq!(
+            form("multipart/form-data; boundary=x", "", body).encoded(),
+            "query=up"
+        );
         assert_eq!(form("multipart/form-data", "", body).encoded(), "");
     }
 }

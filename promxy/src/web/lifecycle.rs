@@ -42,5 +42,9 @@ pub(super) fn read() -> Response {
 }
 
 fn disabled() -> Response {
-    answer::whole(StatusCode::FORBIDDEN, PLAIN, "Lifecycle API is not enabled.")
+    answer::whole(
+        StatusCode::FORBIDDEN,
+        PLAIN,
+        "Lifecycle API is not enabled.",
+    )
 }

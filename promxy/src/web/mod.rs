@@ -32,10 +32,7 @@ use axum::{
     body::{Body, Bytes},
     extract::ConnectInfo,
 };
-use http::{
-    HeaderMap, HeaderValue, Method, StatusCode, Version,
-    header::ALLOW,
-};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header::ALLOW};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::{BodyExt as _, Limited};
 
@@ -208,7 +205,12 @@ impl Web {
         let limit = self.state.flags.read_timeout.unwrap_or(Duration::MAX);
         let reading = tokio::time::timeout(limit, Limited::new(body, longest).collect());
         request.body = match reading.await {
-            Err(_) => return Err(answer::error(StatusCode::REQUEST_TIMEOUT, "request timeout")),
+            Err(_) => {
+                return Err(answer::error(
+                    StatusCode::REQUEST_TIMEOUT,
+                    "request timeout",
+                ));
+            }
             Ok(Err(reason)) if reason.is::<http_body_util::LengthLimitError>() => {
                 return Err(answer::error(
                     StatusCode::PAYLOAD_TOO_LARGE,

@@ -349,7 +349,11 @@ mod tests {
         f(Method::GET, "//api/v1/query", "301 /api/v1/query");
         f(Method::GET, "/API/v1/query", "301 /api/v1/query");
         f(Method::GET, "/api/v1/../v1/query", "301 /api/v1/query");
-        f(Method::GET, "/api/v1/label/a/values", "/label/:name/values a");
+        f(
+            Method::GET,
+            "/api/v1/label/a/values",
+            "/label/:name/values a",
+        );
         f(Method::GET, "/api/v1/label//values", "/label/:name/values ");
         f(Method::GET, "/federate/", "301 /federate");
         f(Method::PUT, "/api/v1/query", "GET, OPTIONS, POST");

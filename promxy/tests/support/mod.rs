@@ -62,7 +62,11 @@ impl Promxy {
         environment: &[(&str, &str)],
     ) -> Self {
         fs::write(folder.path().join("config.yaml"), config).unwrap();
-        let program = spawn(folder.path(), &[&["--bind-addr=127.0.0.1:0"], args].concat(), environment);
+        let program = spawn(
+            folder.path(),
+            &[&["--bind-addr=127.0.0.1:0"], args].concat(),
+            environment,
+        );
         let line = program.wait_for_line("Listening on");
         let port = line.rsplit_once(':').unwrap().1;
         let digits: String = port.chars().take_while(char::is_ascii_digit).collect();
@@ -83,7 +87,9 @@ impl Promxy {
     /// Waits until queries are answered.
     #[track_caller]
     pub(crate) fn ready(self) -> Self {
-        eventually("readiness", || (self.get("/-/ready").status == 200).then_some(()));
+        eventually("readiness", || {
+            (self.get("/-/ready").status == 200).then_some(())
+        });
         self
     }
 
@@ -133,7 +139,8 @@ impl Promxy {
 
 /// Writes a request that ends its connection.
 pub(crate) fn bytes_of(method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
-    let mut head = format!("{method} {path} HTTP/1.1\r\nHost: promxy.example\r\nConnection: close\r\n");
+    let mut head =
+        format!("{method} {path} HTTP/1.1\r\nHost: promxy.example\r\nConnection: close\r\n");
     for (name, value) in headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
@@ -162,7 +169,10 @@ pub(crate) fn groups(targets: &[&[u16]]) -> String {
         "global:\n  evaluation_interval: 15s\n  external_labels:\n    source: promxy-2\npromxy:\n  server_groups:\n",
     );
     for (name, ports) in ('a'..).zip(targets) {
-        let ports: Vec<String> = ports.iter().map(|port| format!("'127.0.0.1:{port}'")).collect();
+        let ports: Vec<String> = ports
+            .iter()
+            .map(|port| format!("'127.0.0.1:{port}'"))
+            .collect();
         config.push_str(&format!(
             "  - name: group-{name}\n    labels: {{sg: {name}}}\n    anti_affinity: 5s\n    static_configs:\n    - targets: [{}]\n",
             ports.join(", ")

@@ -152,7 +152,10 @@ impl Replay {
         let mut response = request(self.promxy.port, &bytes).expect("an answer");
         if let Ok(mut text) = String::from_utf8(response.body.clone()) {
             for (stub, target) in self.stubs.iter().zip(TARGETS) {
-                text = text.replace(&format!("127.0.0.1:{}", stub.port), &format!("127.0.0.1:{target}"));
+                text = text.replace(
+                    &format!("127.0.0.1:{}", stub.port),
+                    &format!("127.0.0.1:{target}"),
+                );
             }
             response.body = text.into_bytes();
         }
@@ -175,7 +178,11 @@ impl Replay {
                 let body = request.body.text.as_deref().unwrap_or_default();
                 let (meaning, time) = meaning(path, parameters(&format!("{query}&{body}")));
                 if let Some(response) = response {
-                    script.replies.entry((port, meaning)).or_default().push((time, response.clone()));
+                    script
+                        .replies
+                        .entry((port, meaning))
+                        .or_default()
+                        .push((time, response.clone()));
                 }
             }
             for (port, fault) in &case.fault {
@@ -195,7 +202,10 @@ impl Script {
                 let content_type = fault.ct.clone().unwrap_or_else(|| "text/plain".to_owned());
                 (body, content_type)
             };
-            let recorded = self.replies.get(&(target, meaning)).and_then(|replies| nearest(replies, time));
+            let recorded = self
+                .replies
+                .get(&(target, meaning))
+                .and_then(|replies| nearest(replies, time));
             return match fault.kind.as_str() {
                 "close" => Reply::Close,
                 "sleep" => {
@@ -234,7 +244,9 @@ impl Script {
 
 fn nearest(replies: &[(f64, Got)], time: f64) -> Option<Got> {
     let distance = |other: f64| (other - time).abs();
-    let best = replies.iter().min_by(|a, b| distance(a.0).total_cmp(&distance(b.0)));
+    let best = replies
+        .iter()
+        .min_by(|a, b| distance(a.0).total_cmp(&distance(b.0)));
     best.map(|(_, got)| got.clone())
 }
 
@@ -245,7 +257,9 @@ fn meaning(path: &str, parameters: Vec<(String, String)>) -> (String, f64) {
     for (name, value) in parameters {
         match name.as_str() {
             "time" => at = value.parse().unwrap(),
-            "start" | "end" | "step" => parts.push(format!("{name}={}", value.parse::<f64>().unwrap())),
+            "start" | "end" | "step" => {
+                parts.push(format!("{name}={}", value.parse::<f64>().unwrap()))
+            }
             "query" | "match[]" => parts.push(format!("{name}={}", canonical(&value))),
             "timeout" | "limit" => {}
             _ => parts.push(format!("{name}={value}")),
@@ -269,7 +283,12 @@ fn canonical(text: &str) -> String {
         NodeKind::Vector(selector) => Some(selector),
         _ => None,
     });
-    let mut matchers: Vec<String> = selector.unwrap().matchers.iter().map(ToString::to_string).collect();
+    let mut matchers: Vec<String> = selector
+        .unwrap()
+        .matchers
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     matchers.sort();
     let raw = if is_raw { "[]" } else { "" };
     format!("{{{}}}{raw}", matchers.join(","))

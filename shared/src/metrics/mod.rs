@@ -225,7 +225,9 @@ mod tests {
             "{page}"
         );
         assert!(
-            page.contains("size_bucket{le=\"2\"} 2\nsize_bucket{le=\"+Inf\"} 3\nsize_sum 6\nsize_count 3\n"),
+            page.contains(
+                "size_bucket{le=\"2\"} 2\nsize_bucket{le=\"+Inf\"} 3\nsize_sum 6\nsize_count 3\n"
+            ),
             "{page}"
         );
         assert!(page.contains("process_resident_memory_bytes"));

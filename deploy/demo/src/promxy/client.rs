@@ -38,7 +38,9 @@ pub(crate) async fn post(
         stream.read_to_string(&mut answer).await
     })
     .await??;
-    let (head, body) = answer.split_once("\r\n\r\n").context("an answer without an end of its head")?;
+    let (head, body) = answer
+        .split_once("\r\n\r\n")
+        .context("an answer without an end of its head")?;
     ensure!(head.starts_with("HTTP/1.1 200 "), "{answer}");
     ensure!(!head.to_ascii_lowercase().contains("chunked"), "{head}");
     Ok(body.to_owned())
@@ -77,8 +79,16 @@ pub(crate) fn is_equal(expected: &str, answer: &str) -> anyhow::Result<bool> {
 fn series(data: &Value) -> HashMap<String, &Value> {
     let all = data["result"].as_array().map_or(&[][..], Vec::as_slice);
     let key = |series: &Value| series["metric"].to_string();
-    let points = |series: &'_ Value| if series["values"].is_null() { "value" } else { "values" };
-    all.iter().map(|one| (key(one), &one[points(one)])).collect()
+    let points = |series: &'_ Value| {
+        if series["values"].is_null() {
+            "value"
+        } else {
+            "values"
+        }
+    };
+    all.iter()
+        .map(|one| (key(one), &one[points(one)]))
+        .collect()
 }
 
 fn is_near(a: &Value, b: &Value) -> bool {

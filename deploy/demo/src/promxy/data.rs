@@ -51,7 +51,11 @@ pub(crate) fn whole(end: i64) -> Vec<SeriesData> {
     let regions = REGIONS.iter().enumerate();
     let labelled = regions.flat_map(|(number, name)| {
         region(number, end).into_iter().map(|series| SeriesData {
-            labels: series.labels.iter().chain([("region", *name)]).collect::<Labels>(),
+            labels: series
+                .labels
+                .iter()
+                .chain([("region", *name)])
+                .collect::<Labels>(),
             samples: series.samples,
         })
     });
@@ -61,7 +65,10 @@ pub(crate) fn whole(end: i64) -> Vec<SeriesData> {
 fn samples(end: i64, value: &dyn Fn(i64) -> f64) -> Samples {
     let scrapes = 0..SCRAPES;
     Samples {
-        timestamps: scrapes.clone().map(|scrape| end - (SCRAPES - 1 - scrape) * STEP).collect(),
+        timestamps: scrapes
+            .clone()
+            .map(|scrape| end - (SCRAPES - 1 - scrape) * STEP)
+            .collect(),
         values: scrapes.map(value).collect(),
         ..Samples::default()
     }

@@ -17,9 +17,11 @@ use ::promxy::{
     api::write_json,
     app::{App, Running, Start},
     config,
+    discovery::Environment,
     flags::Flags,
 };
 use anyhow::Context as _;
+use jiff::Timestamp;
 
 use self::server::{Server, Store};
 use crate::scenario::{Outcome, Row, Sink, Stand};
@@ -119,7 +121,10 @@ async fn ask_all(proxy: SocketAddr, whole: &Store, end: i64) -> anyhow::Result<u
 async fn start(folder: &Path, servers: &[Server]) -> anyhow::Result<Running> {
     let mut file = "promxy:\n  server_groups:\n".to_owned();
     for (region, replicas) in data::REGIONS.iter().zip(servers.chunks(2)) {
-        let targets: Vec<String> = replicas.iter().map(|server| server.address().to_string()).collect();
+        let targets: Vec<String> = replicas
+            .iter()
+            .map(|server| server.address().to_string())
+            .collect();
         writeln!(
             file,
             "    - labels: {{region: {region}}}\n      static_configs: [{{targets: [{}]}}]",
@@ -141,6 +146,13 @@ async fn start(folder: &Path, servers: &[Server]) -> anyhow::Result<Running> {
         .map_err(|answer| anyhow::anyhow!("{answer:?}"))?;
     let settings = flags.settle("demo").map_err(anyhow::Error::msg)?;
     let config = config::load(&flags.config)?.config;
-    let start = Start::new(flags, settings, config, "demo".to_owned());
-    Ok(App::build(start).await?.start())
+    let app = App::build(Start {
+        flags,
+        settings,
+        config,
+        hostname: "demo".to_owned(),
+        started: Timestamp::now(),
+        environment: Environment::read(|_| None),
+    });
+    Ok(app.await?.start())
 }

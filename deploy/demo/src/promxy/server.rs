@@ -19,11 +19,8 @@ use axum::{
     routing::post,
 };
 use promql::{
-    CancelToken, Engine, EngineOptions, Query, QueryError,
-    parser::ParserOptions,
-    storage::SeriesData,
-    testing::MemoryStorage,
-    value::Value,
+    CancelToken, Engine, EngineOptions, Query, QueryError, parser::ParserOptions,
+    storage::SeriesData, testing::MemoryStorage, value::Value,
 };
 use promxy::{api::write_json, servergroup::decode::Annotations};
 use shared::{
@@ -100,7 +97,15 @@ impl Server {
             .route("/api/v1/{endpoint}", post(answer))
             .with_state(shelf);
         let tasks = Tasks::new();
-        http::serve(&tasks, listener, router, Limits { drain: END, ..Limits::ADMIN });
+        http::serve(
+            &tasks,
+            listener,
+            router,
+            Limits {
+                drain: END,
+                ..Limits::ADMIN
+            },
+        );
         Ok(Self {
             address,
             tasks: Some(tasks),

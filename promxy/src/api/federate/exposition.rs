@@ -40,7 +40,11 @@ impl Escaping {
         }
         let escape = |(place, c): (usize, char)| {
             let is_known = c.is_ascii_alphabetic() || c == '_' || c == ':';
-            if is_known || (place > 0 && c.is_ascii_digit()) { c } else { '_' }
+            if is_known || (place > 0 && c.is_ascii_digit()) {
+                c
+            } else {
+                '_'
+            }
         };
         Cow::Owned(name.chars().enumerate().map(escape).collect())
     }
@@ -59,12 +63,18 @@ pub(super) fn labels<'a>(
     external: &'a [(String, String)],
 ) -> impl Iterator<Item = (&'a str, &'a str)> {
     let own = labels.iter().filter(|(name, _)| *name != METRIC_NAME);
-    let missing = external.iter().filter(|(name, _)| labels.get(name).is_none());
+    let missing = external
+        .iter()
+        .filter(|(name, _)| labels.get(name).is_none());
     own.chain(missing.map(|(name, value)| (name.as_str(), value.as_str())))
 }
 
 /// Writes samples, which are sorted by metric.
-pub(super) fn write(samples: &[Latest], external: &[(String, String)], escaping: Escaping) -> String {
+pub(super) fn write(
+    samples: &[Latest],
+    external: &[(String, String)],
+    escaping: Escaping,
+) -> String {
     let mut out = String::with_capacity(samples.len() * 128);
     let mut before = None;
     for sample in samples {
@@ -172,7 +182,10 @@ mod tests {
 
     #[test]
     fn external_labels_come_last_and_never_win() {
-        let external = [("a".to_owned(), "x".to_owned()), ("b".to_owned(), "y\"".to_owned())];
+        let external = [
+            ("a".to_owned(), "x".to_owned()),
+            ("b".to_owned(), "y\"".to_owned()),
+        ];
         let samples = [sample(&[("__name__", "up"), ("a", "1"), ("z", "2")], 1.5)];
         assert_eq!(
             write(&samples, &external, Escaping::Underscores),
@@ -184,7 +197,13 @@ mod tests {
     fn new_names_are_quoted_or_lose_their_characters() {
         let samples = [sample(&[("__name__", "a.b"), ("é", "1")], f64::NAN)];
         let f = |escaping, expected: &str| assert_eq!(write(&samples, &[], escaping), expected);
-        f(Escaping::Underscores, "# TYPE a_b untyped\na_b{_=\"1\"} NaN 5\n");
-        f(Escaping::None, "# TYPE \"a.b\" untyped\n{\"a.b\",\"é\"=\"1\"} NaN 5\n");
+        f(
+            Escaping::Underscores,
+            "# TYPE a_b untyped\na_b{_=\"1\"} NaN 5\n",
+        );
+        f(
+            Escaping::None,
+            "# TYPE \"a.b\" untyped\n{\"a.b\",\"é\"=\"1\"} NaN 5\n",
+        );
     }
 }

@@ -50,7 +50,11 @@ pub async fn answer(state: &State, request: &Request) -> Response {
     let answers = match futures_util::future::try_join_all(asked).await {
         Ok(answers) => answers,
         Err(error) => {
-            state.telemetry.other.federation_errors.fetch_add(1, Relaxed);
+            state
+                .telemetry
+                .other
+                .federation_errors
+                .fetch_add(1, Relaxed);
             return answer::error(StatusCode::INTERNAL_SERVER_ERROR, &error.message);
         }
     };
@@ -63,7 +67,10 @@ pub async fn answer(state: &State, request: &Request) -> Response {
     let parts = answers.into_iter().flat_map(|answer| answer.data);
     let members: Vec<Vec<Series<Samples<Native>>>> = parts.map(|part| part.series).collect();
     let merged = merge::sets(members, Options::GROUPS, &());
-    let mut latest: Vec<Latest> = merged.into_iter().filter_map(|series| last(series, start)).collect();
+    let mut latest: Vec<Latest> = merged
+        .into_iter()
+        .filter_map(|series| last(series, start))
+        .collect();
     latest.sort_by(|a, b| a.labels.metric_name().cmp(b.labels.metric_name()));
     // Several selectors may have found a series in one group.
     latest.dedup_by(|a, b| a.labels == b.labels);
@@ -133,7 +140,9 @@ fn last(series: Series<Samples<Native>>, start: i64) -> Option<Latest> {
 /// Works out the form from `Accept`, by the order of the list: scrapers put what they like best first. Anything that is not known is
 /// text, and so is OpenMetrics.
 fn negotiate(headers: &HeaderMap) -> (Form, Escaping) {
-    let accepted = headers.get(ACCEPT).and_then(|accepted| accepted.to_str().ok());
+    let accepted = headers
+        .get(ACCEPT)
+        .and_then(|accepted| accepted.to_str().ok());
     let mut escaping = Escaping::Underscores;
     for range in accepted.unwrap_or_default().split(',') {
         let mut parts = range.split(';').map(str::trim);
@@ -168,5 +177,9 @@ fn negotiate(headers: &HeaderMap) -> (Form, Escaping) {
 }
 
 fn first(known: Escaping, wanted: Escaping) -> Escaping {
-    if known == Escaping::None { known } else { wanted }
+    if known == Escaping::None {
+        known
+    } else {
+        wanted
+    }
 }

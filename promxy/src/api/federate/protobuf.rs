@@ -70,7 +70,11 @@ struct Histogram {
     positive_counts: Vec<f64>,
 }
 
-fn families(samples: &[Latest], external: &[(String, String)], escaping: Escaping) -> Vec<MetricFamily> {
+fn families(
+    samples: &[Latest],
+    external: &[(String, String)],
+    escaping: Escaping,
+) -> Vec<MetricFamily> {
     let mut families: Vec<MetricFamily> = Vec::new();
     for sample in samples {
         let name = escaping.name(sample.labels.metric_name());
@@ -139,11 +143,18 @@ pub(super) fn delimited(
     escaping: Escaping,
 ) -> Vec<u8> {
     let families = families(samples, external, escaping);
-    families.iter().flat_map(MetricFamily::encode_length_delimited_to_vec).collect()
+    families
+        .iter()
+        .flat_map(MetricFamily::encode_length_delimited_to_vec)
+        .collect()
 }
 
 /// Writes families for people to read. Histograms show their count and sum alone.
-pub(super) fn text(samples: &[Latest], external: &[(String, String)], escaping: Escaping) -> String {
+pub(super) fn text(
+    samples: &[Latest],
+    external: &[(String, String)],
+    escaping: Escaping,
+) -> String {
     let mut out = String::new();
     for family in families(samples, external, escaping) {
         let kind = if family.kind == Some(HISTOGRAM) {
@@ -157,9 +168,15 @@ pub(super) fn text(samples: &[Latest], external: &[(String, String)], escaping: 
         for metric in family.metrics {
             out.push_str("metric: {\n");
             for LabelPair { name, value } in metric.labels {
-                let (name, value) = (quote(&name.unwrap_or_default()), quote(&value.unwrap_or_default()));
-                write!(out, "  label: {{\n    name: {name}\n    value: {value}\n  }}\n")
-                    .expect("writing to a String cannot fail");
+                let (name, value) = (
+                    quote(&name.unwrap_or_default()),
+                    quote(&value.unwrap_or_default()),
+                );
+                write!(
+                    out,
+                    "  label: {{\n    name: {name}\n    value: {value}\n  }}\n"
+                )
+                .expect("writing to a String cannot fail");
             }
             if let Some(Untyped { value }) = metric.untyped {
                 out.push_str("  untyped: {\n    value: ");

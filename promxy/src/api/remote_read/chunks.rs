@@ -109,7 +109,10 @@ fn put_value(bits: &mut Bits, changed: u64, window: &mut Option<(u32, u32)>) {
         && trailing >= known_trailing
     {
         bits.put(0, 1);
-        return bits.put(changed >> known_trailing, 64 - known_leading - known_trailing);
+        return bits.put(
+            changed >> known_trailing,
+            64 - known_leading - known_trailing,
+        );
     }
     *window = Some((leading, trailing));
     let width = 64 - leading - trailing;

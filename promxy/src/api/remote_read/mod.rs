@@ -20,8 +20,7 @@ use crate::{
     labels::{self, Labels},
     merge::{self, Options},
     remote::{
-        decode, encode,
-        frames,
+        decode, encode, frames,
         messages::{
             BucketSpan, Histogram, Label, Query, QueryResult, ReadRequest, ReadResponse, SAMPLES,
             STREAMED_XOR_CHUNKS, Sample, TimeSeries,
@@ -99,7 +98,10 @@ async fn read(state: &State, request: &Request) -> Result<Response, Refusal> {
         .map(|query| select(state, query, &external, &asker));
     let found = try_join_all(found).await?;
     // Chunks are of numbers, so histograms are sent as samples to those who take them.
-    let has_histograms = found.iter().flatten().any(|it| !it.data.histograms.is_empty());
+    let has_histograms = found
+        .iter()
+        .flatten()
+        .any(|it| !it.data.histograms.is_empty());
     match form {
         Form::Chunks if !has_histograms => Ok(stream_of(found)),
         Form::Chunks if !asked.accepted_response_types.contains(&SAMPLES) => Err(Refusal::Servers(
