@@ -79,6 +79,7 @@ pub enum BuildError {
 pub struct App {
     state: Arc<State>,
     listener: TcpListener,
+    address: SocketAddr,
     web: Arc<WebConfig>,
     background: Tasks,
 }
@@ -124,6 +125,8 @@ impl App {
             }
         };
         let listener = bind(&flags.bind_addr).await.map_err(BuildError::Server)?;
+        let address = listener.local_addr();
+        let address = address.map_err(|reason| BuildError::Server(reason.to_string()))?;
         let active_queries = active_queries(&settings)?;
         let forwarded = flags.proxy_headers.iter().map(|name| {
             HeaderName::from_bytes(name.as_bytes()).map_err(|_| BuildError::Header(name.clone()))
@@ -172,6 +175,7 @@ impl App {
         Ok(Self {
             state: Arc::new(state),
             listener,
+            address,
             web: Arc::new(web),
             background,
         })
@@ -182,6 +186,7 @@ impl App {
         let Self {
             state,
             listener,
+            address,
             web,
             background,
         } = self;
@@ -190,13 +195,11 @@ impl App {
             None => info!("promxy starting with HTTP..."),
             Some(path) => info!("promxy starting with web config {}...", path.display()),
         }
-        let address = listener
-            .local_addr()
-            .map_or_else(|_| flags.bind_addr.clone(), |address| address.to_string());
         let http2 = web.is_secured();
         let word = if http2 { "enabled" } else { "disabled" };
-        info!(address, "Listening on");
-        info!(address, http2, "TLS is {word}.");
+        let place = address.to_string();
+        info!(address = place, "Listening on");
+        info!(address = place, http2, "TLS is {word}.");
         let serving = Tasks::new();
         let limits = ConnectionLimits {
             connections: CONNECTIONS,
@@ -207,6 +210,7 @@ impl App {
         serve_web(&serving, listener, web, router, limits);
         Running {
             state,
+            address,
             serving,
             background,
         }
@@ -216,6 +220,7 @@ impl App {
 /// The program at work.
 pub struct Running {
     state: Arc<State>,
+    address: SocketAddr,
     serving: Tasks,
     background: Tasks,
 }
@@ -227,6 +232,11 @@ impl fmt::Debug for Running {
 }
 
 impl Running {
+    /// Returns where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Reads the configuration again. What is wrong with it was logged.
     pub async fn reload(&self) {
         let _in_force = self.state.reload().await.is_ok();

