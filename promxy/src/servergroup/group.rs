@@ -6,10 +6,14 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use promql::{parser::Matcher, storage::BoxFuture};
+use promql::{
+    parser::{Matcher, ParserOptions, parse},
+    storage::BoxFuture,
+};
 use tokio::{sync::watch, task::spawn_blocking};
 
 use super::{
+    coverage,
     member::{Asked, Common, Listed, Member},
     scatter::{Pending, replicas},
     targets::{Target, TargetError, assemble_all},
@@ -178,6 +182,12 @@ impl Group {
         asker: &Asker,
     ) -> Result<Answer<Vec<Series<Column<Native>>>>, UpstreamError> {
         let state = self.state();
+        let is_aware = self.common.config.coverage_aware && state.members.len() > 1;
+        let counting = asked.expr.filter(|_| is_aware).and_then(coverage::counting);
+        if let Some(text) = counting {
+            let covered = self.covered(&state, asked, &text, asker).await;
+            return self.settled(covered);
+        }
         let found = self
             .scatter(&state, |member| Box::pin(member.query(asked, asker)))
             .await;
@@ -186,6 +196,41 @@ impl Group {
             Err(error) => Err(error),
         };
         self.settled(merged)
+    }
+
+    /// Evaluates an expression on all targets, and takes of each value that with the most samples behind it.
+    async fn covered(
+        &self,
+        state: &State,
+        asked: Asked<'_>,
+        counting: &str,
+        asker: &Asker,
+    ) -> Result<Answer<Vec<Series<Column<Native>>>>, UpstreamError> {
+        let expr = parse(counting, &ParserOptions::v3_5().with_all_features()).ok();
+        let counted = Asked {
+            text: counting,
+            expr: expr.as_ref(),
+            grid: asked.grid,
+        };
+        let found = self
+            .scatter(state, |member| {
+                Box::pin(async move {
+                    let (values, counts) = tokio::try_join!(
+                        member.query(asked, asker),
+                        member.query(counted, asker)
+                    )?;
+                    Ok(Answer {
+                        data: vec![(values.data, counts.data)],
+                        annotations: values.annotations,
+                    })
+                })
+            })
+            .await?;
+        let all = joined(found, |members| members.into_iter().flatten().collect());
+        Ok(Answer {
+            data: coverage::merge(all.data, asked.grid),
+            annotations: all.annotations,
+        })
     }
 
     /// Reads raw samples from all targets.

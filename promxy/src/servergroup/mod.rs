@@ -3,7 +3,8 @@
 //! In reading order:
 //!
 //! * [`Groups`]: all groups; what queries and the API ask
-//! * `group`: the targets of a group, and their answers as one; `scatter`: when answers are enough
+//! * `group`: the targets of a group, and their answers as one; `scatter`: when answers are enough; `coverage`: which
+//!   replica saw more
 //! * `member`: one target: what it is asked, and what is made of its answers
 //! * `request`, `body`: what goes over the wire, both ways
 //! * [`decode`]: what answers hold
@@ -12,6 +13,7 @@
 //! * `metrics`: what is counted
 
 mod body;
+mod coverage;
 pub mod decode;
 mod group;
 mod groups;
