@@ -71,14 +71,26 @@ struct ReadQuery {
 
 /// Scenarios that are not replayed, and why.
 const LEFT_OUT: [(&str, &str); 8] = [
-    ("relative-range", "its times are those of the recording's clock"),
+    (
+        "relative-range",
+        "its times are those of the recording's clock",
+    ),
     ("federate", "its times are those of the recording's clock"),
-    ("label-filter-dynamic", "the values that targets had were not recorded; see groups_faults"),
+    (
+        "label-filter-dynamic",
+        "the values that targets had were not recorded; see groups_faults",
+    ),
     ("auth-and-headers", "http_client.jsonl has the same"),
     ("native-histogram-mixed", "refused before groups are asked"),
     ("native-histogram-metadata-refresh-5m-first-seconds", "D38"),
-    ("native-histogram-metadata-refresh-1s", "refused before groups are asked"),
-    ("native-histogram-lossy", "histograms are seen in answers, which a plan does not know"),
+    (
+        "native-histogram-metadata-refresh-1s",
+        "refused before groups are asked",
+    ),
+    (
+        "native-histogram-lossy",
+        "histograms are seen in answers, which a plan does not know",
+    ),
 ];
 
 /// Requests that differ: scenario, what is asked, why.
@@ -105,7 +117,9 @@ fn name(scenario: &str, port: &str) -> &'static str {
 }
 
 fn word(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned)
 }
 
 fn line(
@@ -116,25 +130,34 @@ fn line(
     body: impl Iterator<Item = (String, String)>,
 ) -> String {
     let write = |params: &mut dyn Iterator<Item = (String, String)>| {
-        let params: Vec<String> = params.map(|(name, value)| format!("{name}={value}")).collect();
+        let params: Vec<String> = params
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
         params.join("&")
     };
     let (mut url, mut body) = (url, body);
-    format!("{target} {method} {path} ?{} {}", write(&mut url), write(&mut body))
+    format!(
+        "{target} {method} {path} ?{} {}",
+        write(&mut url),
+        write(&mut body)
+    )
 }
 
 fn sent_line(sent: &Sent) -> String {
     let own = |params: &[(String, Value)]| {
         let params = params.iter();
-        let params: Vec<_> = params.map(|(name, value)| (name.clone(), word(value))).collect();
+        let params: Vec<_> = params
+            .map(|(name, value)| (name.clone(), word(value)))
+            .collect();
         params.into_iter()
     };
     match &sent.remote_read {
         Some(read) => {
             let query = &read.queries[0];
             let matchers = query.matchers.iter();
-            let matchers: Vec<String> =
-                matchers.map(|(op, name, value)| format!("{name}{op}{value}")).collect();
+            let matchers: Vec<String> = matchers
+                .map(|(op, name, value)| format!("{name}{op}{value}"))
+                .collect();
             let text = format!("{} {} {}", matchers.join(","), query.start_ms, query.end_ms);
             format!("{} {} {text}", sent.target, sent.path)
         }
@@ -158,7 +181,11 @@ fn seen_line(target: &str, seen: &Seen) -> String {
             .map(|matcher| format!("{}{}{}", matcher.name, op(matcher.kind), matcher.value))
             .collect();
         let (start, end) = (query.start_timestamp_ms, query.end_timestamp_ms);
-        return format!("{target} {} {} {start} {end}", seen.path, matchers.join(","));
+        return format!(
+            "{target} {} {} {start} {end}",
+            seen.path,
+            matchers.join(",")
+        );
     }
     line(
         target,
@@ -302,7 +329,10 @@ async fn groups_make_the_requests_that_the_original_made() {
             continue;
         }
         // Answers by request, as far as they were recorded.
-        let sent = scenario.requests.iter().flat_map(|request| request.downstream.iter().flatten());
+        let sent = scenario
+            .requests
+            .iter()
+            .flat_map(|request| request.downstream.iter().flatten());
         let answers: Arc<BTreeMap<String, String>> = Arc::new(
             sent.filter_map(|sent| Some((sent_line(sent), sent.response.as_ref()?.to_string())))
                 .collect(),
@@ -326,7 +356,10 @@ async fn groups_make_the_requests_that_the_original_made() {
         for request in &scenario.requests {
             let recorded: BTreeSet<String> =
                 request.downstream.iter().flatten().map(sent_line).collect();
-            let is_recorded = scenario.requests.iter().any(|request| !request.downstream.is_empty());
+            let is_recorded = scenario
+                .requests
+                .iter()
+                .any(|request| !request.downstream.is_empty());
             if !is_recorded || !ask(&running, scenario, request).await {
                 continue;
             }
@@ -348,7 +381,11 @@ async fn groups_make_the_requests_that_the_original_made() {
                     found.insert(line);
                 }
             }
-            let asked = format!("{} {}", request.path, serde_json::to_string(&request.params).unwrap());
+            let asked = format!(
+                "{} {}",
+                request.path,
+                serde_json::to_string(&request.params).unwrap()
+            );
             let row = DEVIATIONS
                 .iter()
                 .find(|row| row.0 == scenario.name && asked.contains(row.1));
@@ -359,7 +396,10 @@ async fn groups_make_the_requests_that_the_original_made() {
             } else {
                 let theirs: Vec<_> = recorded.difference(&found).collect();
                 let ours: Vec<_> = found.difference(&recorded).collect();
-                other.push(format!("{} {asked}:\n  theirs {theirs:#?}\n  ours {ours:#?}", scenario.name));
+                other.push(format!(
+                    "{} {asked}:\n  theirs {theirs:#?}\n  ours {ours:#?}",
+                    scenario.name
+                ));
             }
         }
     }
