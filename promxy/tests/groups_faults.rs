@@ -114,7 +114,7 @@ fn broken() -> Vec<(&'static str, Reply, &'static str)> {
             Reply::Full {
                 status: 200,
                 headers: vec![("Content-Encoding".to_owned(), "gzip".to_owned())],
-                body: b"not gzip".to_vec(),
+                body: b"this is long enough for a head of gzip, and is none".to_vec(),
             },
             "gzip: invalid data",
         ),

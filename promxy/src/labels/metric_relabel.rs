@@ -282,6 +282,22 @@ fn is_overwritten(rules: &[MetricRule], position: usize, target: &str) -> bool {
         .any(|rule| rule.target() == Some(target))
 }
 
+/// Lists the labels whose values are lost: dropped, and copied to no label that stays.
+pub fn lost(rules: &[MetricRule]) -> Vec<&str> {
+    let is_kept = |position: usize, label: &str| {
+        rules[..position].iter().any(|copy| {
+            let target = copy.target().filter(|target| *target != label);
+            copy.source == label
+                && target.is_some_and(|target| origin(rules, target).label.is_some())
+        })
+    };
+    let drops = rules.iter().enumerate();
+    drops
+        .filter(|(position, rule)| rule.change == Change::Drop && !is_kept(*position, &rule.source))
+        .map(|(_, rule)| rule.source.as_str())
+        .collect()
+}
+
 fn dropped(rules: &[MetricRule]) -> impl Iterator<Item = &str> {
     rules
         .iter()
@@ -382,6 +398,13 @@ mod tests {
         );
         assert_eq!(origin(&rules(), "job").label, None);
         assert_eq!(origin(&rules(), "az").label.as_deref(), Some("az"));
+    }
+
+    #[test]
+    fn lost_labels_are_those_that_no_other_label_has() {
+        assert!(lost(&rules()).is_empty());
+        let rule = MetricRule::new("labeldrop", "replica", "").unwrap();
+        assert_eq!(lost(&[rule]), ["replica"]);
     }
 
     #[test]

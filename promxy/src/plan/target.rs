@@ -1,11 +1,11 @@
 //! A request's text as one target gets it.
 
 use promql::parser::{
-    Expr, Grouping, Matcher, NodeId, NodeKind, ParserOptions, parse, parse_selector,
+    AggregateOp, Expr, Grouping, Matcher, NodeId, NodeKind, ParserOptions, parse, parse_selector,
 };
 
 use crate::labels::{
-    Labels, added,
+    Labels, METRIC_NAME, added,
     filter::LabelFilter,
     inject,
     metric_relabel::{self, MetricRule},
@@ -80,7 +80,46 @@ pub fn expr_for_target(expr: &Expr, rules: TargetRules<'_>) -> Option<String> {
     for id in ids {
         rewrite(&mut expr, id, rules)?;
     }
-    Some(expr.to_string())
+    let text = expr.to_string();
+    Some(merge_first(&expr, &text, rules.metrics_relabel).unwrap_or(text))
+}
+
+/// Has series that will be equal once labels are dropped count as one in a sum or count (D23); `None` if there are none.
+fn merge_first(expr: &Expr, text: &str, rules: &[MetricRule]) -> Option<String> {
+    let lost = metric_relabel::lost(rules);
+    let NodeKind::Aggregate(aggregate) = &expr.root().kind else {
+        return None;
+    };
+    let counts = matches!(
+        aggregate.op,
+        AggregateOp::Sum | AggregateOp::Count | AggregateOp::CountValues
+    );
+    let names = aggregate
+        .grouping
+        .as_ref()
+        .map_or(&[][..], Grouping::labels);
+    // `without` drops the metric name, too.
+    if !counts || lost.is_empty() || names.iter().any(|name| name == METRIC_NAME) {
+        return None;
+    }
+    let inner = expr.display(aggregate.expr).to_string();
+    let outer = text.strip_suffix(')')?.strip_suffix(&inner)?;
+    let lost: Vec<String> = lost.into_iter().map(label_name).collect();
+    Some(format!(
+        "{outer}max without ({}) ({inner}))",
+        lost.join(", ")
+    ))
+}
+
+/// Writes a label's name so that older servers understand it if they can.
+fn label_name(name: &str) -> String {
+    let is_plain = !name.starts_with(|c: char| c.is_ascii_digit())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    if is_plain {
+        name.to_owned()
+    } else {
+        promql::format::quote(name.as_bytes())
+    }
 }
 
 fn rewrite(expr: &mut Expr, id: NodeId, rules: TargetRules<'_>) -> Option<()> {

@@ -6,16 +6,21 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use promql::{parser::Matcher, storage::BoxFuture};
+use promql::{
+    parser::{Matcher, ParserOptions, parse},
+    storage::BoxFuture,
+};
 use tokio::{sync::watch, task::spawn_blocking};
 
 use super::{
+    coverage,
     member::{Asked, Common, Listed, Member},
     scatter::{Pending, replicas},
     targets::{Target, TargetError, assemble_all},
 };
 use crate::{
     config::ErrorPolicy,
+    discovery::Discovered,
     labels::Labels,
     merge::{self, Mergeable, Options},
     series::{Column, Native, Samples, Series},
@@ -45,6 +50,19 @@ pub(crate) struct State {
     keys: Vec<usize>,
     /// Why there are no targets, or no newer ones.
     pub(crate) problem: Option<String>,
+    /// Whether it was ever known which targets there are.
+    pub(crate) has_begun: bool,
+}
+
+impl State {
+    fn with_problem(&self, problem: String) -> Self {
+        Self {
+            members: self.members.clone(),
+            keys: self.keys.clone(),
+            problem: Some(problem),
+            has_begun: self.has_begun,
+        }
+    }
 }
 
 impl Group {
@@ -72,27 +90,25 @@ impl Group {
         self.changed.subscribe()
     }
 
-    /// Takes what discovery knows, each target with the labels of its list. Targets that stay keep their connections and what is
-    /// known of them. Returns the new ones.
-    pub(crate) fn update(&self, discovered: &[(Labels, Labels)]) -> Vec<Arc<Member>> {
-        let discovered = discovered.iter().map(|(target, entry)| (target, entry));
+    /// Takes what discovery knows. Targets that stay keep their connections and what is known of them; what cannot be used
+    /// changes nothing (S8). Returns the new ones.
+    pub(crate) fn update(&self, found: &Discovered) -> Vec<Arc<Member>> {
         let before = self.state();
         let mut fresh = Vec::new();
-        let state = match assemble_all(&self.common.config, discovered) {
+        let state = match assemble_all(&self.common.config, found.targets()) {
+            Ok(_) if !before.has_begun && !found.is_complete() => {
+                let waiting = "discovery has not answered yet";
+                before.with_problem(found.failure().unwrap_or(waiting).to_owned())
+            }
             Ok(targets) => self.with_targets(&before, targets, &mut fresh),
             Err(error) => self.without_targets(&before, &error),
         };
-        let is_change = state.problem != before.problem
-            || state.members.len() != before.members.len()
-            || !fresh.is_empty();
-        let is_empty = state.members.is_empty() && state.problem.is_none();
-        let was_empty = before.members.is_empty() && before.problem.is_none();
+        let is_empty = state.has_begun && state.members.is_empty();
+        let was_empty = before.has_begun && before.members.is_empty();
         self.state.store(Arc::new(state));
-        if is_change {
-            self.changed.send_modify(|count| *count += 1);
-        }
+        self.changed.send_modify(|count| *count += 1);
         if is_empty && !was_empty {
-            self.warn_of_no_targets(before.members.is_empty());
+            self.warn_of_no_targets(!before.has_begun);
         }
         fresh
     }
@@ -124,6 +140,7 @@ impl Group {
                 .collect(),
             members,
             problem: None,
+            has_begun: true,
         }
     }
 
@@ -136,11 +153,7 @@ impl Group {
                 "Error loading servergroup, retrying: {text}"
             );
         }
-        State {
-            members: before.members.clone(),
-            keys: before.keys.clone(),
-            problem: Some(text),
-        }
+        before.with_problem(text)
     }
 
     fn warn_of_no_targets(&self, is_start: bool) {
@@ -169,6 +182,12 @@ impl Group {
         asker: &Asker,
     ) -> Result<Answer<Vec<Series<Column<Native>>>>, UpstreamError> {
         let state = self.state();
+        let is_aware = self.common.config.coverage_aware && state.members.len() > 1;
+        let counting = asked.expr.filter(|_| is_aware).and_then(coverage::counting);
+        if let Some(text) = counting {
+            let covered = self.covered(&state, asked, &text, asker).await;
+            return self.settled(covered);
+        }
         let found = self
             .scatter(&state, |member| Box::pin(member.query(asked, asker)))
             .await;
@@ -177,6 +196,39 @@ impl Group {
             Err(error) => Err(error),
         };
         self.settled(merged)
+    }
+
+    /// Evaluates an expression on all targets, and takes of each value that with the most samples behind it.
+    async fn covered(
+        &self,
+        state: &State,
+        asked: Asked<'_>,
+        counting: &str,
+        asker: &Asker,
+    ) -> Result<Answer<Vec<Series<Column<Native>>>>, UpstreamError> {
+        let expr = parse(counting, &ParserOptions::v3_5().with_all_features()).ok();
+        let counted = Asked {
+            text: counting,
+            expr: expr.as_ref(),
+            grid: asked.grid,
+        };
+        let found = self
+            .scatter(state, |member| {
+                Box::pin(async move {
+                    let (values, counts) =
+                        tokio::try_join!(member.query(asked, asker), member.query(counted, asker))?;
+                    Ok(Answer {
+                        data: vec![(values.data, counts.data)],
+                        annotations: values.annotations,
+                    })
+                })
+            })
+            .await?;
+        let all = joined(found, |members| members.into_iter().flatten().collect());
+        Ok(Answer {
+            data: coverage::merge(all.data, asked.grid),
+            annotations: all.annotations,
+        })
     }
 
     /// Reads raw samples from all targets.
@@ -282,7 +334,7 @@ impl Group {
         state: &'a State,
         ask: impl Fn(&'a Member) -> BoxFuture<'a, Result<T, UpstreamError>>,
     ) -> Result<Vec<T>, UpstreamError> {
-        if let (true, Some(problem)) = (state.members.is_empty(), &state.problem) {
+        if let (false, Some(problem)) = (state.has_begun, &state.problem) {
             return Err(UpstreamError {
                 kind: FailureKind::Execution,
                 message: problem.clone(),

@@ -22,12 +22,11 @@ use super::{
     member::{Asked as Query, Common, Listed},
     metrics::Counters,
     scatter,
-    sources::Source,
     time_range::Grid,
 };
 use crate::{
     config::{Config, HttpClient, Pool, ServerGroup},
-    discovery::{Environment, client_settings},
+    discovery::{Environment, Following, client_settings},
     labels::Labels,
     merge,
     series::{Column, Native, Samples},
@@ -50,14 +49,14 @@ struct Inner {
 /// Groups and what keeps them.
 struct Running {
     groups: Vec<Arc<Group>>,
-    sources: Vec<Arc<Source>>,
+    sources: Vec<Arc<Following>>,
     tasks: Tasks,
 }
 
 /// Groups of a configuration that were made and do nothing yet.
 pub struct Prepared {
     groups: Vec<Arc<Group>>,
-    sources: Vec<Arc<Source>>,
+    sources: Vec<Arc<Following>>,
 }
 
 /// Why a group cannot be made.
@@ -117,12 +116,11 @@ impl Groups {
             let failed = |reason: String| PrepareError { ordinal, reason };
             let common = self.common(ordinal, group, &running).map_err(failed)?;
             prepared.groups.push(Arc::new(Group::new(common)));
-            let same = |source: &&Arc<Source>| source.is_of(&group.discovery);
+            let same = |source: &&Arc<Following>| source.is_of(&group.discovery);
             // With what it knows, so that a reload loses no targets (S7).
-            let source = running.sources.iter().find(same).map(Arc::clone);
-            let source = match source {
-                Some(source) => source,
-                None => Arc::new(Source::new(group).map_err(failed)?),
+            let source = match running.sources.iter().find(same) {
+                Some(source) => Arc::clone(source),
+                None => Arc::new(self.follow(group).map_err(failed)?),
             };
             prepared.sources.push(source);
         }
@@ -133,9 +131,6 @@ impl Groups {
     pub fn switch(&self, prepared: Prepared) {
         let Prepared { groups, sources } = prepared;
         let tasks = self.0.tasks.child();
-        for source in &sources {
-            source.start(&self.0.tasks);
-        }
         for (group, source) in groups.iter().zip(&sources) {
             keeper::keep(group, source, &tasks, &self.0.changed);
         }
@@ -146,12 +141,6 @@ impl Groups {
         };
         let before = self.0.current.swap(Arc::new(running));
         before.tasks.stop();
-        let current = self.0.current.load();
-        for source in &before.sources {
-            if !current.sources.iter().any(|kept| Arc::ptr_eq(kept, source)) {
-                source.stop();
-            }
-        }
         self.0.changed.send_modify(|count| *count += 1);
     }
 
@@ -160,7 +149,7 @@ impl Groups {
         let running = self.0.current.load();
         let waiting = running.groups.iter().filter_map(|group| {
             let state = group.state();
-            let reason = state.problem.clone().filter(|_| state.members.is_empty())?;
+            let reason = state.problem.clone().filter(|_| !state.has_begun)?;
             Some(NotReady {
                 ordinal: group.common.ordinal,
                 name: group.common.config.name.clone(),
@@ -184,6 +173,15 @@ impl Groups {
     pub fn stop(&self) {
         self.0.current.load().tasks.stop();
         self.0.tasks.stop();
+    }
+
+    /// Starts the discovery of a group, which ends with the last group that follows it.
+    fn follow(&self, group: &ServerGroup) -> Result<Following, String> {
+        let Inner {
+            environment, tasks, ..
+        } = &*self.0;
+        Following::start(&group.name, &group.discovery, environment, tasks)
+            .map_err(|error| error.to_string())
     }
 
     /// Makes what the targets of a group have in common.

@@ -17,9 +17,8 @@ use super::{
     group::Group,
     member::{Listed, Member},
     metrics::Outcome,
-    sources::Source,
 };
-use crate::{labels::filter::LabelFilter, upstream::Asker};
+use crate::{discovery::Following, labels::filter::LabelFilter, upstream::Asker};
 
 /// How long after a failure label values are read again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -30,16 +29,13 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Starts the tasks of a group. What is known of its targets is taken at once.
 pub(crate) fn keep(
     group: &Arc<Group>,
-    source: &Source,
+    source: &Following,
     tasks: &Tasks,
     changed: &watch::Sender<u64>,
 ) {
-    let mut known = source.known();
-    let first = known.borrow_and_update().clone();
-    if let Some(targets) = first {
-        let fresh = group.update(&targets);
-        watch_labels(group, fresh, tasks);
-    }
+    let mut known = source.watch();
+    let first = Arc::clone(&known.borrow_and_update());
+    watch_labels(group, group.update(&first), tasks);
     let (group, tasks, changed) = (Arc::clone(group), tasks.clone(), changed.clone());
     if let Some(every) = group.common.config.metadata_refresh {
         let refreshed = refresh_metadata(Arc::clone(&group), every, tasks.stop_token());
@@ -55,12 +51,9 @@ pub(crate) fn keep(
                     return;
                 },
             }
-            let targets = known.borrow_and_update().clone();
-            if let Some(targets) = targets {
-                let fresh = group.update(&targets);
-                watch_labels(&group, fresh, &tasks);
-                changed.send_modify(|count| *count += 1);
-            }
+            let found = Arc::clone(&known.borrow_and_update());
+            watch_labels(&group, group.update(&found), &tasks);
+            changed.send_modify(|count| *count += 1);
         }
     });
 }

@@ -3,15 +3,17 @@
 //! In reading order:
 //!
 //! * [`Groups`]: all groups; what queries and the API ask
-//! * `group`: the targets of a group, and their answers as one; `scatter`: when answers are enough
+//! * `group`: the targets of a group, and their answers as one; `scatter`: when answers are enough; `coverage`: which
+//!   replica saw more
 //! * `member`: one target: what it is asked, and what is made of its answers
 //! * `request`, `body`: what goes over the wire, both ways
 //! * [`decode`]: what answers hold
-//! * [`targets`]: from discovered labels to a URL and the labels of its series; `sources`, `keeper`: the tasks behind
+//! * [`targets`]: from discovered labels to a URL and the labels of its series; `keeper`: the tasks behind
 //! * [`time_range`]: for which times a group is asked
 //! * `metrics`: what is counted
 
 mod body;
+mod coverage;
 pub mod decode;
 mod group;
 mod groups;
@@ -20,7 +22,6 @@ mod member;
 mod metrics;
 mod request;
 mod scatter;
-mod sources;
 pub mod targets;
 pub mod time_range;
 

@@ -159,8 +159,8 @@ impl Web {
             Found::Here(route, open) => {
                 request.open = open;
                 let response = match self.read(request, route, body).await {
-                    Ok(()) => self.answer(request, route).await,
-                    Err(refusal) => refusal,
+                    None => self.answer(request, route).await,
+                    Some(refusal) => refusal,
                 };
                 self.state.telemetry.http.record(
                     route.handler,
@@ -193,10 +193,10 @@ impl Web {
         }
     }
 
-    /// Reads the body, within limits of length and time.
-    async fn read(&self, request: &mut Request, route: &Route, body: Body) -> Result<(), Response> {
+    /// Reads the body, within limits of length and time. Returns what the client hears if that goes wrong.
+    async fn read(&self, request: &mut Request, route: &Route, body: Body) -> Option<Response> {
         if !matches!(request.method, Method::POST | Method::PUT) {
-            return Ok(());
+            return None;
         }
         let longest = match route.endpoint {
             Endpoint::Api(api::Endpoint::RemoteRead) => LONGEST_READ,
@@ -204,29 +204,25 @@ impl Web {
         };
         let limit = self.state.flags.read_timeout.unwrap_or(Duration::MAX);
         let reading = tokio::time::timeout(limit, Limited::new(body, longest).collect());
-        request.body = match reading.await {
-            Err(_) => {
-                return Err(answer::error(
-                    StatusCode::REQUEST_TIMEOUT,
-                    "request timeout",
-                ));
+        let (status, text) = match reading.await {
+            Ok(Ok(body)) => {
+                request.body = body.to_bytes();
+                request.form = Form::read(
+                    &request.method,
+                    &request.headers,
+                    &request.query,
+                    &request.body,
+                );
+                return None;
             }
+            Err(_) => (StatusCode::REQUEST_TIMEOUT, "request timeout"),
             Ok(Err(reason)) if reason.is::<http_body_util::LengthLimitError>() => {
-                return Err(answer::error(
-                    StatusCode::PAYLOAD_TOO_LARGE,
-                    "http: request body too large",
-                ));
+                let text = "http: request body too large";
+                (StatusCode::PAYLOAD_TOO_LARGE, text)
             }
-            Ok(Err(_)) => return Err(answer::error(StatusCode::BAD_REQUEST, "unexpected EOF")),
-            Ok(Ok(body)) => body.to_bytes(),
+            Ok(Err(_)) => (StatusCode::BAD_REQUEST, "unexpected EOF"),
         };
-        request.form = Form::read(
-            &request.method,
-            &request.headers,
-            &request.query,
-            &request.body,
-        );
-        Ok(())
+        Some(answer::error(status, text))
     }
 
     async fn answer(&self, request: &Request, route: &Route) -> Response {

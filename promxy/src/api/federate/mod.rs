@@ -144,7 +144,7 @@ fn last(series: Series<Samples<Native>>, start: i64) -> Option<Latest> {
 }
 
 /// Works out the form from `Accept`, by the order of the list: scrapers put what they like best first. Anything that is not known is
-/// text, and so is OpenMetrics.
+/// text, and so is `application/openmetrics-text`.
 fn negotiate(headers: &HeaderMap) -> (Form, Escaping) {
     let accepted = headers
         .get(ACCEPT)

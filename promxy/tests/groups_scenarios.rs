@@ -1,0 +1,412 @@
+//! The requests that groups make of configurations that the original was run with, and what they make of the answers.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a failed test says what it expected; counts are shown"
+)]
+
+mod groups_support;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use groups_support::{Reply, Seen, Stub, start};
+use promql::parser::{Matcher, NodeKind, ParserOptions, parse, parse_selector};
+use promxy::{
+    plan::{Fetch, Settings, plan},
+    remote::{decode, messages::ReadRequest},
+    servergroup::time_range::Grid,
+    upstream::{Asked, Asker, Upstream as _},
+};
+use serde::Deserialize;
+use serde_json::Value;
+use shared::testing::golden;
+
+#[derive(Deserialize)]
+struct Scenario {
+    name: String,
+    config: String,
+    #[serde(default)]
+    flags: Vec<String>,
+    requests: Vec<Request>,
+}
+
+#[derive(Deserialize)]
+struct Request {
+    path: String,
+    params: BTreeMap<String, Value>,
+    #[serde(default)]
+    downstream: Vec<Vec<Sent>>,
+}
+
+#[derive(Deserialize)]
+struct Sent {
+    target: String,
+    method: String,
+    path: String,
+    #[serde(default)]
+    url_params: Vec<(String, Value)>,
+    #[serde(default)]
+    body_params: Vec<(String, Value)>,
+    remote_read: Option<Read>,
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
+    response: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct Read {
+    queries: Vec<ReadQuery>,
+}
+
+#[derive(Deserialize)]
+struct ReadQuery {
+    matchers: Vec<(String, String, String)>,
+    start_ms: i64,
+    end_ms: i64,
+}
+
+/// Scenarios that are not replayed, and why.
+const LEFT_OUT: [(&str, &str); 8] = [
+    (
+        "relative-range",
+        "its times are those of the recording's clock",
+    ),
+    ("federate", "its times are those of the recording's clock"),
+    (
+        "label-filter-dynamic",
+        "the values that targets had were not recorded; see groups_faults",
+    ),
+    ("auth-and-headers", "http_client.jsonl has the same"),
+    ("native-histogram-mixed", "refused before groups are asked"),
+    ("native-histogram-metadata-refresh-5m-first-seconds", "D38"),
+    (
+        "native-histogram-metadata-refresh-1s",
+        "refused before groups are asked",
+    ),
+    (
+        "native-histogram-lossy",
+        "histograms are seen in answers, which a plan does not know",
+    ),
+];
+
+/// Requests that differ: scenario, what is asked, why.
+const DEVIATIONS: &[(&str, &str, &str)] = &[];
+
+/// The names of recorded targets by port.
+fn name(scenario: &str, port: &str) -> &'static str {
+    match (port, scenario) {
+        ("26020", name) if name.starts_with("ha-raw") => "h1",
+        ("26021", name) if name.starts_with("ha-raw") => "h2",
+        ("26030", name) if name.starts_with("merge-order") => "r1",
+        ("26031", name) if name.starts_with("merge-order") => "r2",
+        ("26032", name) if name.starts_with("merge-order") => "r3",
+        ("26020", _) => "a",
+        ("26021", _) => "b",
+        ("26022", _) => "c1",
+        ("26023", _) => "c2",
+        ("26030", _) => "good",
+        ("26031", _) => "bad",
+        ("26032", _) => "meta",
+        ("26033", _) => "snap",
+        _ => "nobody",
+    }
+}
+
+fn word(value: &Value) -> String {
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn line(
+    target: &str,
+    method: &str,
+    path: &str,
+    url: impl Iterator<Item = (String, String)>,
+    body: impl Iterator<Item = (String, String)>,
+) -> String {
+    let write = |params: &mut dyn Iterator<Item = (String, String)>| {
+        let params: Vec<String> = params
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        params.join("&")
+    };
+    let (mut url, mut body) = (url, body);
+    format!(
+        "{target} {method} {path} ?{} {}",
+        write(&mut url),
+        write(&mut body)
+    )
+}
+
+fn sent_line(sent: &Sent) -> String {
+    let own = |params: &[(String, Value)]| {
+        let params = params.iter();
+        let params: Vec<_> = params
+            .map(|(name, value)| (name.clone(), word(value)))
+            .collect();
+        params.into_iter()
+    };
+    match &sent.remote_read {
+        Some(read) => {
+            let query = &read.queries[0];
+            let matchers = query.matchers.iter();
+            let matchers: Vec<String> = matchers
+                .map(|(op, name, value)| format!("{name}{op}{value}"))
+                .collect();
+            let text = format!("{} {} {}", matchers.join(","), query.start_ms, query.end_ms);
+            format!("{} {} {text}", sent.target, sent.path)
+        }
+        None => line(
+            &sent.target,
+            &sent.method,
+            &sent.path,
+            own(&sent.url_params),
+            own(&sent.body_params),
+        ),
+    }
+}
+
+fn seen_line(target: &str, seen: &Seen) -> String {
+    if seen.path.ends_with("/read") {
+        let request: ReadRequest = decode(&seen.body, 1 << 20).unwrap();
+        let query = &request.queries[0];
+        let op = |kind: i32| ["=", "!=", "=~", "!~"][usize::try_from(kind).unwrap()];
+        let matchers = query.matchers.iter();
+        let matchers: Vec<String> = matchers
+            .map(|matcher| format!("{}{}{}", matcher.name, op(matcher.kind), matcher.value))
+            .collect();
+        let (start, end) = (query.start_timestamp_ms, query.end_timestamp_ms);
+        return format!(
+            "{target} {} {} {start} {end}",
+            seen.path,
+            matchers.join(",")
+        );
+    }
+    line(
+        target,
+        &seen.method,
+        &seen.path,
+        seen.url_params.iter().cloned(),
+        seen.body_params.iter().cloned(),
+    )
+}
+
+fn empty(seen: &Seen) -> Reply {
+    let data = match seen.path.as_str() {
+        path if path.ends_with("/read") => {
+            let nothing = promxy::remote::messages::ReadResponse::default();
+            return Reply::json(200, promxy::remote::encode(&nothing));
+        }
+        path if path.contains("/query") && !path.ends_with("exemplars") => {
+            r#"{"resultType":"matrix","result":[]}"#
+        }
+        path if path.ends_with("/metadata") => "{}",
+        _ => "[]",
+    };
+    Reply::json(200, format!(r#"{{"status":"success","data":{data}}}"#))
+}
+
+fn millis(value: &Value) -> i64 {
+    (word(value).parse::<f64>().unwrap() * 1000.0).round() as i64
+}
+
+fn texts(value: Option<&Value>) -> Vec<String> {
+    match value {
+        Some(Value::Array(items)) => items.iter().map(word).collect(),
+        Some(value) => vec![word(value)],
+        None => Vec::new(),
+    }
+}
+
+fn matchers(text: &str) -> Vec<Matcher> {
+    parse_selector(text, &ParserOptions::v3_5()).unwrap()
+}
+
+/// Asks groups what the original's API asked them; says whether it was something that groups are asked.
+async fn ask(running: &groups_support::Running, scenario: &Scenario, request: &Request) -> bool {
+    let groups = &running.groups;
+    let proxied = scenario.flags.iter().any(|flag| flag.contains("X-Fwd"));
+    let headers: Vec<(String, String)> = if proxied {
+        vec![("X-Fwd".to_owned(), "f1".to_owned())]
+    } else {
+        Vec::new()
+    };
+    let asker = Asker {
+        headers: Arc::from(headers),
+        ..Asker::default()
+    };
+    let time = |name: &str| request.params.get(name).map(millis);
+    let asked = |selectors: Vec<Vec<Matcher>>| Asked {
+        selectors,
+        start: time("start"),
+        end: time("end"),
+        limit: None,
+    };
+    let selectors = texts(request.params.get("match[]"));
+    let selectors: Vec<Vec<Matcher>> = selectors.iter().map(|text| matchers(text)).collect();
+    match request.path.as_str() {
+        "/api/v1/query" | "/api/v1/query_range" => {
+            let grid = match time("time") {
+                Some(time) => Grid::instant(time),
+                None => Grid {
+                    start: time("start").unwrap(),
+                    end: time("end").unwrap(),
+                    step: time("step").unwrap(),
+                },
+            };
+            let query = word(&request.params["query"]);
+            let Ok(expr) = parse(&query, &ParserOptions::v3_5()) else {
+                return false;
+            };
+            let is_minute = scenario.flags.iter().any(|flag| flag.contains("lookback"));
+            let settings = Settings {
+                lookback_ms: if is_minute { 60_000 } else { 300_000 },
+                default_step_ms: 60_000,
+                is_histogram: &|_| false,
+            };
+            for fetch in plan(&expr, grid, settings).fetches {
+                match fetch {
+                    Fetch::Query { text, grid } => {
+                        let _either_way = groups.query(&text, grid, &asker).await;
+                    }
+                    Fetch::Raw {
+                        selector,
+                        start,
+                        end,
+                    } => {
+                        let _either_way =
+                            groups.raw(&matchers(&selector), start, end, &asker).await;
+                    }
+                }
+            }
+        }
+        "/api/v1/series" => {
+            let _either_way = groups.series(&asked(selectors), &asker).await;
+        }
+        "/api/v1/labels" => {
+            let _either_way = groups.label_names(&asked(selectors), &asker).await;
+        }
+        "/api/v1/metadata" => {
+            let metric = request.params.get("metric").map(word).unwrap_or_default();
+            let _either_way = groups.metadata(&metric, None, &asker).await;
+        }
+        "/api/v1/query_exemplars" => {
+            let query = word(&request.params["query"]);
+            let expr = parse(&query, &ParserOptions::v3_5()).unwrap();
+            let nodes = expr.nodes().filter_map(|(_, node)| match &node.kind {
+                NodeKind::Vector(selector) => Some(selector.matchers.clone()),
+                _ => None,
+            });
+            let _either_way = groups.exemplars(&asked(nodes.collect()), &asker).await;
+        }
+        path => {
+            let label = path.strip_prefix("/api/v1/label/");
+            let Some(label) = label.and_then(|rest| rest.strip_suffix("/values")) else {
+                return false;
+            };
+            let asked = asked(selectors);
+            let _either_way = groups.label_values(label, &asked, &asker).await;
+        }
+    }
+    true
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn groups_make_the_requests_that_the_original_made() {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/query/");
+    let mut scenarios: Vec<Scenario> = golden::json(format!("{directory}scenarios.json"));
+    scenarios.extend(golden::json::<Vec<Scenario>>(format!(
+        "{directory}scenarios-errors.json"
+    )));
+    let (mut same, mut excused, mut other, mut headers) = (0, 0, Vec::new(), 0);
+    for scenario in &scenarios {
+        if LEFT_OUT.iter().any(|(name, _)| *name == scenario.name) {
+            continue;
+        }
+        // Answers by request, as far as they were recorded.
+        let sent = scenario
+            .requests
+            .iter()
+            .flat_map(|request| request.downstream.iter().flatten());
+        let answers: Arc<BTreeMap<String, String>> = Arc::new(
+            sent.filter_map(|sent| Some((sent_line(sent), sent.response.as_ref()?.to_string())))
+                .collect(),
+        );
+        let mut config = scenario.config.clone();
+        let mut stubs = Vec::new();
+        for port in 26_020..26_034 {
+            let address = format!("127.0.0.1:{port}");
+            if config.contains(&address) {
+                let target = name(&scenario.name, &port.to_string());
+                let answers = Arc::clone(&answers);
+                let stub = Stub::new(move |seen| {
+                    let answer = answers.get(&seen_line(target, seen));
+                    answer.map_or_else(|| empty(seen), |body| Reply::json(200, body.clone()))
+                });
+                config = config.replace(&address, &stub.address.to_string());
+                stubs.push((target, stub));
+            }
+        }
+        let running = start(&config);
+        for request in &scenario.requests {
+            let recorded: BTreeSet<String> =
+                request.downstream.iter().flatten().map(sent_line).collect();
+            let is_recorded = scenario
+                .requests
+                .iter()
+                .any(|request| !request.downstream.is_empty());
+            if !is_recorded || !ask(&running, scenario, request).await {
+                continue;
+            }
+            let mut found = BTreeSet::new();
+            for (target, stub) in &stubs {
+                for seen in stub.take() {
+                    let line = seen_line(target, &seen);
+                    let sent = request.downstream.iter().flatten();
+                    if let Some(sent) = sent.into_iter().find(|sent| sent_line(sent) == line)
+                        && sent.remote_read.is_none()
+                    {
+                        for (name, value) in &sent.headers {
+                            if name.starts_with("X-") && name != "X-Fwd" {
+                                assert_eq!(seen.header(name), Some(value.as_str()), "{line}");
+                                headers += 1;
+                            }
+                        }
+                    }
+                    found.insert(line);
+                }
+            }
+            let asked = format!(
+                "{} {}",
+                request.path,
+                serde_json::to_string(&request.params).unwrap()
+            );
+            let row = DEVIATIONS
+                .iter()
+                .find(|row| row.0 == scenario.name && asked.contains(row.1));
+            if found == recorded {
+                same += 1;
+            } else if row.is_some() {
+                excused += 1;
+            } else {
+                let theirs: Vec<_> = recorded.difference(&found).collect();
+                let ours: Vec<_> = found.difference(&recorded).collect();
+                other.push(format!(
+                    "{} {asked}:\n  theirs {theirs:#?}\n  ours {ours:#?}",
+                    scenario.name
+                ));
+            }
+        }
+    }
+    println!(
+        "scenarios.json, scenarios-errors.json: {same} requests to the API make the same requests to targets ({headers} headers looked at), \
+         {excused} stand in the table of deviations, {} differ",
+        other.len()
+    );
+    assert!(other.is_empty(), "{}", other.join("\n"));
+}
