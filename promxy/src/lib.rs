@@ -18,6 +18,7 @@
 
 pub mod api;
 pub mod config;
+pub mod discovery;
 pub mod flags;
 pub mod labels;
 pub mod merge;

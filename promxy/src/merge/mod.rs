@@ -13,7 +13,7 @@
 pub mod columns;
 pub mod samples;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use crate::{labels::Labels, series::Series};
 
@@ -94,6 +94,28 @@ pub fn sets<D: Mergeable>(
     merged
 }
 
+/// Merges series of one member that have the same labels, as series of groups are merged. The others stay where they are.
+pub fn unique<D: Mergeable>(series: Vec<Series<D>>, context: &D::Context) -> Vec<Series<D>> {
+    let mut seen = HashSet::with_capacity(series.len());
+    if series.iter().all(|series| seen.insert(&series.labels)) {
+        return series;
+    }
+    drop(seen);
+    let mut places: HashMap<Labels, usize> = HashMap::with_capacity(series.len());
+    let mut merged: Vec<Option<Series<D>>> = Vec::with_capacity(series.len());
+    for Series { labels, data } in series {
+        let place = *places.entry(labels.clone()).or_insert(merged.len());
+        match merged.get_mut(place).map(Option::take) {
+            Some(Some(first)) => {
+                let data = first.data.merge(data, Options::GROUPS, context);
+                merged[place] = Some(Series { labels, data });
+            }
+            _ => merged.push(Some(Series { labels, data })),
+        }
+    }
+    merged.into_iter().flatten().collect()
+}
+
 /// Merges sorted or unsorted lists of words: label names, label values. The result is sorted, each word once.
 pub fn words(members: Vec<Vec<String>>) -> Vec<String> {
     let mut words: Vec<String> = members.into_iter().flatten().collect();
@@ -143,6 +165,10 @@ mod tests {
         let merged = sets(members, Options::GROUPS, &());
         let traces: Vec<&str> = merged.iter().map(|series| series.data.0.as_str()).collect();
         assert_eq!(traces, ["247", "58", "6", "1", "39"]);
+        let twice = member(&[("c", "1"), ("a", "2"), ("c", "3")]);
+        let unique = unique(twice, &());
+        let traces: Vec<&str> = unique.iter().map(|series| series.data.0.as_str()).collect();
+        assert_eq!(traces, ["13", "2"]);
         let alone = sets(
             vec![member(&[("c", "1"), ("a", "2")])],
             Options::GROUPS,

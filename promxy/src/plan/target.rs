@@ -14,9 +14,9 @@ use crate::labels::{
 /// What stands between a query and a target.
 #[derive(Clone, Copy, Debug)]
 pub struct TargetRules<'a> {
-    /// The labels that the target's series get.
+    /// The labels that the target's series get, in place of their own.
     pub added: &'a Labels,
-    /// What is made of its series' labels before.
+    /// What is made of its series' labels then.
     pub metrics_relabel: &'a [MetricRule],
     /// Matchers that every selector gets.
     pub injected: &'a [Matcher],
@@ -25,17 +25,34 @@ pub struct TargetRules<'a> {
 }
 
 impl TargetRules<'_> {
+    /// Whether every query is asked of the target as it is.
+    fn changes_nothing(&self) -> bool {
+        let Self {
+            added,
+            metrics_relabel,
+            injected,
+            filter,
+        } = self;
+        added.is_empty() && metrics_relabel.is_empty() && injected.is_empty() && filter.is_none()
+    }
+
     /// Rewrites the matchers of one selector; `None` if no series of the target can match.
-    fn selector(&self, matchers: &[Matcher]) -> Option<Vec<Matcher>> {
+    pub fn selector(&self, matchers: &[Matcher]) -> Option<Vec<Matcher>> {
         if self.filter.is_some_and(|filter| !filter.passes(matchers)) {
             return None;
         }
-        let stripped = added::strip(self.added, matchers)?;
-        let mut rewritten = metric_relabel::backward(self.metrics_relabel, &stripped)?;
-        inject::inject(self.injected, &mut rewritten);
+        let rewritten = self.list(matchers)?;
         if rewritten.is_empty() {
             return added::strip_selector(&Labels::default(), &rewritten);
         }
+        Some(rewritten)
+    }
+
+    /// As [`TargetRules::selector`], for lists of names and values: those are not filtered, and no matcher may be left.
+    pub fn list(&self, matchers: &[Matcher]) -> Option<Vec<Matcher>> {
+        let rewritten = metric_relabel::backward(self.metrics_relabel, matchers)?;
+        let mut rewritten = added::strip(self.added, &rewritten)?;
+        inject::inject(self.injected, &mut rewritten);
         Some(rewritten)
     }
 }
@@ -44,9 +61,21 @@ impl TargetRules<'_> {
 ///
 /// A text that does not parse is the target's to refuse.
 pub fn for_target(text: &str, rules: TargetRules<'_>) -> Option<String> {
-    let Ok(mut expr) = parse(text, &ParserOptions::v3_5().with_all_features()) else {
+    if rules.changes_nothing() {
+        return Some(text.to_owned());
+    }
+    let Ok(expr) = parse(text, &ParserOptions::v3_5().with_all_features()) else {
         return Some(text.to_owned());
     };
+    expr_for_target(&expr, rules)
+}
+
+/// As [`for_target`], for a query that was read before.
+pub fn expr_for_target(expr: &Expr, rules: TargetRules<'_>) -> Option<String> {
+    if rules.changes_nothing() {
+        return Some(expr.to_string());
+    }
+    let mut expr = expr.clone();
     let ids: Vec<NodeId> = expr.nodes().map(|(id, _)| id).collect();
     for id in ids {
         rewrite(&mut expr, id, rules)?;

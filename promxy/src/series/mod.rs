@@ -6,9 +6,11 @@
 
 mod column;
 mod histogram;
+mod native;
 
 pub use column::Column;
 pub use histogram::{Bucket, Histogram};
+pub use native::native;
 
 use std::sync::Arc;
 
@@ -18,6 +20,24 @@ use crate::labels::Labels;
 
 /// A native histogram that queries compute with. Clones share it.
 pub type Native = Arc<FloatHistogram>;
+
+/// What a histogram of an answer becomes.
+pub trait FromShown: Sized {
+    /// Makes it of a histogram as the API shows it; `None` if its buckets make no sense.
+    fn from_shown(shown: Histogram) -> Option<Self>;
+}
+
+impl FromShown for Histogram {
+    fn from_shown(shown: Histogram) -> Option<Self> {
+        Some(shown)
+    }
+}
+
+impl FromShown for Native {
+    fn from_shown(shown: Histogram) -> Option<Self> {
+        native(&shown).map(Arc::new)
+    }
+}
 
 /// A series.
 #[derive(Clone, Debug, PartialEq)]

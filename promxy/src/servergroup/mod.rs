@@ -1,9 +1,27 @@
-//! What a group of servers is made of, apart from connections.
+//! Groups of servers: who they are, how they are asked, and what their answers hold.
 //!
-//! * [`decode`]: what their answers hold
-//! * [`targets`]: from discovered labels to a URL and the labels of its series
+//! In reading order:
+//!
+//! * [`Groups`]: all groups; what queries and the API ask
+//! * `group`: the targets of a group, and their answers as one; `scatter`: when answers are enough
+//! * `member`: one target: what it is asked, and what is made of its answers
+//! * `request`, `body`: what goes over the wire, both ways
+//! * [`decode`]: what answers hold
+//! * [`targets`]: from discovered labels to a URL and the labels of its series; `sources`, `keeper`: the tasks behind
 //! * [`time_range`]: for which times a group is asked
+//! * `metrics`: what is counted
 
+mod body;
 pub mod decode;
+mod group;
+mod groups;
+mod keeper;
+mod member;
+mod metrics;
+mod request;
+mod scatter;
+mod sources;
 pub mod targets;
 pub mod time_range;
+
+pub use groups::{Groups, NotReady, PrepareError, Prepared};

@@ -4,6 +4,9 @@
 //! [`Lookup`]. A [`Discovery`] is the one task that asks it again and again, keeps the last members through failures, and
 //! publishes a [`Snapshot`] that any number of others watch. Log lines and telemetry keep each tool's original words, so they are made by the tool, in the
 //! observer that it hands to [`Discovery::start`].
+//!
+//! `targets` (feature `targets`) is for those who need what Prometheus' own discovery gives: groups in the order of their source,
+//! with all its labels, from all its common sources.
 
 #[cfg(feature = "consul")]
 pub mod consul;
@@ -12,6 +15,8 @@ pub mod fixed;
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes;
 mod metrics;
+#[cfg(feature = "targets")]
+pub mod targets;
 #[cfg(test)]
 mod tests;
 
@@ -420,7 +425,7 @@ fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 /// Prints an error with its causes, except those that it names itself.
-#[cfg(any(feature = "consul", feature = "kubernetes"))]
+#[cfg(any(feature = "consul", feature = "kubernetes", feature = "targets"))]
 fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -435,7 +440,7 @@ fn with_causes(error: &dyn std::error::Error) -> String {
 }
 
 /// Percent-encodes all but unreserved characters and `kept`, as Go's `net/url` does for paths and queries.
-#[cfg(any(feature = "consul", feature = "kubernetes"))]
+#[cfg(any(feature = "consul", feature = "kubernetes", feature = "targets"))]
 fn escape(text: &str, kept: &[u8]) -> String {
     use std::fmt::Write as _;
     let mut escaped = String::with_capacity(text.len());

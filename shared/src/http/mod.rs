@@ -1,9 +1,11 @@
 //! HTTP serving: an accept loop with limits and drain ([`serve`]), with TLS too (`serve_tls`, feature `tls`), and as
-//! a file in Prometheus' form says (`web_config`, feature `web-config`).
+//! a file in Prometheus' form says (`web_config`, feature `web-config`). The other side is `client` (feature `http-client`).
 //!
 //! `axum` is used as a router only; the loop is our own because `axum::serve` has no time limits. Handlers get the address
 //! of the client by [`axum::extract::ConnectInfo`].
 
+#[cfg(feature = "http-client")]
+pub mod client;
 #[cfg(feature = "tls")]
 mod secured;
 #[cfg(feature = "web-config")]

@@ -3,6 +3,7 @@
 //! In reading order:
 //!
 //! * [`columns`], [`samples`]: the answer to a query, onto a grid or as it is; [`Decoded`]
+//! * [`Stream`]: the same while the answer comes; [`Shape`]: what is done to labels on the way
 //! * [`words`], [`label_sets`]: the answers to `labels`, `label/x/values` and `series`
 //! * [`DecodeError`]: what else a server may send
 //! * `query`: the visitor that does the work; `annotations`: warnings and infos
@@ -12,6 +13,8 @@
 
 mod annotations;
 mod query;
+mod shape;
+mod stream;
 
 use std::fmt;
 
@@ -28,7 +31,9 @@ use crate::{
 
 /// What a server says beside the result.
 pub use annotations::Annotations;
-use query::{OnGrid, OwnTimes, Sink};
+pub use query::{OnGrid, OwnTimes, Sink};
+pub use shape::Shape;
+pub use stream::Stream;
 
 /// What kind of value a query has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,13 +101,8 @@ pub fn columns(
     shift_ms: i64,
     most_samples: usize,
 ) -> Result<Decoded<Column<Histogram>>, DecodeError> {
-    let sink = OnGrid {
-        grid,
-        length: grid.len(),
-        shift_ms,
-        off_grid: 0,
-    };
-    decode(status, body, sink, most_samples)
+    let sink = OnGrid::new(grid, shift_ms);
+    decode(status, body, sink, &Shape::default(), most_samples).map(|(decoded, _)| decoded)
 }
 
 /// Reads the answer to a query as it is.
@@ -111,22 +111,30 @@ pub fn samples(
     body: &[u8],
     most_samples: usize,
 ) -> Result<Decoded<Samples<Histogram>>, DecodeError> {
-    decode(status, body, OwnTimes, most_samples)
+    decode(
+        status,
+        body,
+        OwnTimes::new(),
+        &Shape::default(),
+        most_samples,
+    )
+    .map(|(decoded, _)| decoded)
 }
 
 fn decode<S: Sink>(
     status: u16,
     body: &[u8],
     sink: S,
+    shape: &Shape,
     most_samples: usize,
-) -> Result<Decoded<S::Data>, DecodeError> {
+) -> Result<(Decoded<S::Data>, usize), DecodeError> {
     check_status(status, body)?;
-    match query::read(body, sink, most_samples, None)? {
-        query::Read::Done(decoded) => Ok(decoded),
+    match query::read(body, sink, shape, most_samples, None)? {
+        query::Read::Done(decoded, samples) => Ok((decoded, samples)),
         // The type came behind the result: now it is known.
         query::Read::TypeCameLate(sink, result_type) => {
-            match query::read(body, sink, most_samples, Some(result_type))? {
-                query::Read::Done(decoded) => Ok(decoded),
+            match query::read(body, sink, shape, most_samples, Some(result_type))? {
+                query::Read::Done(decoded, samples) => Ok((decoded, samples)),
                 query::Read::TypeCameLate(..) => Err(DecodeError::Bad("no result".to_owned())),
             }
         }
@@ -144,7 +152,8 @@ pub fn label_sets(status: u16, body: &[u8]) -> Result<(Vec<Labels>, Annotations)
     Ok((sets.into_iter().map(|set| set.0).collect(), annotations))
 }
 
-struct LabelSet(Labels);
+/// A label set as the API writes it.
+pub(crate) struct LabelSet(pub(crate) Labels);
 
 impl<'de> Deserialize<'de> for LabelSet {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -201,8 +210,23 @@ fn list<T: DeserializeOwned>(
     Ok((envelope.data.unwrap_or_default(), annotations))
 }
 
+/// Reads an answer of any other form: `metadata`, `query_exemplars`.
+pub(crate) fn other<T: DeserializeOwned + Default>(
+    status: u16,
+    body: &[u8],
+) -> Result<T, DecodeError> {
+    check_status(status, body)?;
+    let envelope: Envelope<T> = serde_json::from_slice(body).map_err(|error| bad(&error))?;
+    check_envelope(
+        envelope.status.as_deref(),
+        &envelope.error_type,
+        &envelope.error,
+    )?;
+    Ok(envelope.data.unwrap_or_default())
+}
+
 /// Judges an answer by its status: whatever is not 200 is an error (D15), in the server's words if it has some.
-fn check_status(status: u16, body: &[u8]) -> Result<(), DecodeError> {
+pub(crate) fn check_status(status: u16, body: &[u8]) -> Result<(), DecodeError> {
     if status == 200 {
         return Ok(());
     }

@@ -148,7 +148,7 @@ impl Cluster {
     }
 
     /// Returns the client, made anew when the token has changed.
-    pub(super) async fn client(&mut self) -> Result<Client, Error> {
+    pub(crate) async fn client(&mut self) -> Result<Client, Error> {
         let token = match &self.token_file {
             None => None,
             // One that cannot be read now was there before, and may still be good.

@@ -5,44 +5,64 @@
 
 mod values;
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, marker::PhantomData};
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::{Annotations, DecodeError, Decoded, ResultType, bad, check_envelope, read_object};
+use super::{
+    Annotations, DecodeError, Decoded, ResultType, Shape, bad, check_envelope, read_object,
+};
 use crate::{
     labels::Labels,
-    series::{Column, Histogram, Samples, Series},
+    series::{Column, FromShown, Histogram, Samples, Series},
     servergroup::time_range::Grid,
 };
 use values::{HistogramSeed, Number, Pair};
 
 /// Where samples go.
-pub(super) trait Sink {
+pub trait Sink {
+    /// What becomes of a series.
     type Data;
+    /// What becomes of a histogram.
+    type Histogram: FromShown;
 
     /// Makes room for a series.
     fn start(&self) -> Self::Data;
 
+    /// Takes a number; the time is in milliseconds since 1970.
     fn float(&mut self, data: &mut Self::Data, time: i64, value: f64);
 
-    fn histogram(&mut self, data: &mut Self::Data, time: i64, histogram: Histogram);
+    /// Takes a histogram.
+    fn histogram(&mut self, data: &mut Self::Data, time: i64, histogram: Self::Histogram);
 
-    /// Returns how many samples had no place.
-    fn off_grid(&self) -> usize;
+    /// Returns how many samples had no place, to set it back when a series is read again.
+    fn off_grid(&mut self) -> &mut usize;
 }
 
 /// Samples go to their places on a grid.
-pub(super) struct OnGrid {
-    pub(super) grid: Grid,
+#[derive(Debug)]
+pub struct OnGrid<H> {
+    grid: Grid,
     /// How many places the grid has.
-    pub(super) length: usize,
+    length: usize,
     /// What is added to the answer's times.
-    pub(super) shift_ms: i64,
-    pub(super) off_grid: usize,
+    shift_ms: i64,
+    off_grid: usize,
+    histograms: PhantomData<fn() -> H>,
 }
 
-impl OnGrid {
+impl<H> OnGrid<H> {
+    /// Makes columns for a grid; `shift_ms` is added to the answer's times.
+    pub fn new(grid: Grid, shift_ms: i64) -> Self {
+        Self {
+            grid,
+            length: grid.len(),
+            shift_ms,
+            off_grid: 0,
+            histograms: PhantomData,
+        }
+    }
+
     fn place(&mut self, time: i64) -> Option<usize> {
         let place = self.grid.index(time.saturating_add(self.shift_ms));
         let place = place.filter(|place| *place < self.length);
@@ -51,8 +71,9 @@ impl OnGrid {
     }
 }
 
-impl Sink for OnGrid {
-    type Data = Column<Histogram>;
+impl<H: FromShown> Sink for OnGrid<H> {
+    type Data = Column<H>;
+    type Histogram = H;
 
     fn start(&self) -> Self::Data {
         Column::empty(self.length)
@@ -64,22 +85,38 @@ impl Sink for OnGrid {
         }
     }
 
-    fn histogram(&mut self, data: &mut Self::Data, time: i64, histogram: Histogram) {
+    fn histogram(&mut self, data: &mut Self::Data, time: i64, histogram: H) {
         if let Some(place) = self.place(time) {
             data.set_histogram(place, histogram);
         }
     }
 
-    fn off_grid(&self) -> usize {
-        self.off_grid
+    fn off_grid(&mut self) -> &mut usize {
+        &mut self.off_grid
     }
 }
 
 /// Samples keep their times.
-pub(super) struct OwnTimes;
+#[derive(Debug)]
+pub struct OwnTimes<H> {
+    off_grid: usize,
+    histograms: PhantomData<fn() -> H>,
+}
 
-impl Sink for OwnTimes {
-    type Data = Samples<Histogram>;
+impl<H> OwnTimes<H> {
+    /// Makes lists of samples.
+    #[expect(clippy::new_without_default, reason = "it is no setting")]
+    pub fn new() -> Self {
+        Self {
+            off_grid: 0,
+            histograms: PhantomData,
+        }
+    }
+}
+
+impl<H: FromShown> Sink for OwnTimes<H> {
+    type Data = Samples<H>;
+    type Histogram = H;
 
     fn start(&self) -> Self::Data {
         Samples::default()
@@ -89,18 +126,19 @@ impl Sink for OwnTimes {
         data.floats.push((time, value));
     }
 
-    fn histogram(&mut self, data: &mut Self::Data, time: i64, histogram: Histogram) {
+    fn histogram(&mut self, data: &mut Self::Data, time: i64, histogram: H) {
         data.histograms.push((time, histogram));
     }
 
-    fn off_grid(&self) -> usize {
-        0
+    fn off_grid(&mut self) -> &mut usize {
+        &mut self.off_grid
     }
 }
 
 /// What reading came to.
 pub(super) enum Read<S: Sink> {
-    Done(Decoded<S::Data>),
+    /// The answer, and how many samples it has.
+    Done(Decoded<S::Data>, usize),
     /// The result stood before its type, and was not read.
     TypeCameLate(S, ResultType),
 }
@@ -109,23 +147,14 @@ pub(super) enum Read<S: Sink> {
 pub(super) fn read<S: Sink>(
     body: &[u8],
     sink: S,
+    shape: &Shape,
     most_samples: usize,
     known: Option<ResultType>,
 ) -> Result<Read<S>, DecodeError> {
-    let mut state = State {
-        sink,
-        left: most_samples,
-        labels: Vec::new(),
-        series: Vec::new(),
-        result_type: known,
-        is_read: false,
-    };
+    let mut state = State::new(sink, shape.clone(), most_samples);
+    state.result_type = known;
     let envelope = read_object(body, EnvelopeVisitor { state: &mut state });
-    let envelope = match envelope {
-        Ok(envelope) => envelope,
-        Err(_) if state.left == 0 => return Err(DecodeError::TooManySamples(most_samples)),
-        Err(error) => return Err(bad(&error)),
-    };
+    let envelope = envelope.map_err(|error| state.why(&error))?;
     check_envelope(
         envelope.status.as_deref(),
         &envelope.error_type,
@@ -136,34 +165,79 @@ pub(super) fn read<S: Sink>(
     if !state.is_read {
         return Ok(Read::TypeCameLate(state.sink, result_type));
     }
-    Ok(Read::Done(Decoded {
-        result_type,
-        series: state.series,
-        off_grid: state.sink.off_grid(),
-        annotations: envelope.annotations,
-    }))
+    let samples = most_samples - state.left;
+    let decoded = state.decoded(result_type, envelope.annotations);
+    Ok(Read::Done(decoded, samples))
 }
 
 /// What all visitors share.
-struct State<'de, S: Sink> {
-    sink: S,
+pub(super) struct State<S: Sink> {
+    pub(super) sink: S,
+    shape: Shape,
+    most_samples: usize,
     /// How many more samples may come. Zero means that there were too many.
-    left: usize,
-    /// The labels of the present series.
-    labels: Vec<(Cow<'de, str>, Cow<'de, str>)>,
+    pub(super) left: usize,
     series: Vec<Series<S::Data>>,
     result_type: Option<ResultType>,
     /// Whether the result was read.
     is_read: bool,
 }
 
-impl<S: Sink> State<'_, S> {
+impl<S: Sink> State<S> {
+    pub(super) fn new(sink: S, shape: Shape, most_samples: usize) -> Self {
+        Self {
+            sink,
+            shape,
+            most_samples,
+            left: most_samples,
+            series: Vec::new(),
+            result_type: None,
+            is_read: false,
+        }
+    }
+
     fn count<E: Error>(&mut self) -> Result<(), E> {
         self.left = self.left.saturating_sub(1);
         if self.left == 0 {
             return Err(E::custom("too many samples"));
         }
         Ok(())
+    }
+
+    /// Says why reading failed.
+    pub(super) fn why(&self, error: &serde_json::Error) -> DecodeError {
+        if self.left == 0 {
+            return DecodeError::TooManySamples(self.most_samples);
+        }
+        bad(error)
+    }
+
+    /// Reads one series of the list, and says where in `text` it ends; `None` if it goes on behind the end of `text`.
+    pub(super) fn one_series(&mut self, text: &[u8]) -> Result<Option<usize>, DecodeError> {
+        let (left, off_grid) = (self.left, *self.sink.off_grid());
+        let mut reader = super::reader(text);
+        match (OneSeries { state: self }).deserialize(&mut reader) {
+            Ok(()) => Ok(Some(reader.into_iter::<IgnoredAny>().byte_offset())),
+            Err(error) if error.is_eof() => {
+                self.left = left;
+                *self.sink.off_grid() = off_grid;
+                Ok(None)
+            }
+            Err(error) => Err(self.why(&error)),
+        }
+    }
+
+    pub(super) fn decoded(
+        mut self,
+        result_type: ResultType,
+        annotations: Annotations,
+    ) -> Decoded<S::Data> {
+        Decoded {
+            result_type,
+            off_grid: *self.sink.off_grid(),
+            series: self.series,
+            annotations,
+        }
     }
 }
 
@@ -203,11 +277,11 @@ struct Said {
     annotations: Annotations,
 }
 
-struct EnvelopeVisitor<'s, 'de, S: Sink> {
-    state: &'s mut State<'de, S>,
+struct EnvelopeVisitor<'s, S: Sink> {
+    state: &'s mut State<S>,
 }
 
-impl<'de, S: Sink> Visitor<'de> for EnvelopeVisitor<'_, 'de, S> {
+impl<'de, S: Sink> Visitor<'de> for EnvelopeVisitor<'_, S> {
     type Value = Said;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -242,7 +316,7 @@ impl<'de, S: Sink> Visitor<'de> for EnvelopeVisitor<'_, 'de, S> {
 /// Writes the two impls of a seed that expects an object or a list and gives nothing back.
 macro_rules! seed {
     ($name:ident, $deserialize:ident) => {
-        impl<'de, S: Sink> DeserializeSeed<'de> for $name<'_, 'de, S> {
+        impl<'de, S: Sink> DeserializeSeed<'de> for $name<'_, S> {
             type Value = ();
 
             fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -252,13 +326,13 @@ macro_rules! seed {
     };
 }
 
-struct Data<'s, 'de, S: Sink> {
-    state: &'s mut State<'de, S>,
+struct Data<'s, S: Sink> {
+    state: &'s mut State<S>,
 }
 
 seed!(Data, deserialize_any);
 
-impl<'de, S: Sink> Visitor<'de> for Data<'_, 'de, S> {
+impl<'de, S: Sink> Visitor<'de> for Data<'_, S> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -320,13 +394,13 @@ impl<'de, S: Sink> Visitor<'de> for Data<'_, 'de, S> {
 }
 
 /// The list of series; null for none.
-struct Listed<'s, 'de, S: Sink> {
-    state: &'s mut State<'de, S>,
+struct Listed<'s, S: Sink> {
+    state: &'s mut State<S>,
 }
 
 seed!(Listed, deserialize_any);
 
-impl<'de, S: Sink> Visitor<'de> for Listed<'_, 'de, S> {
+impl<'de, S: Sink> Visitor<'de> for Listed<'_, S> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -348,13 +422,13 @@ impl<'de, S: Sink> Visitor<'de> for Listed<'_, 'de, S> {
     }
 }
 
-struct OneSeries<'s, 'de, S: Sink> {
-    state: &'s mut State<'de, S>,
+struct OneSeries<'s, S: Sink> {
+    state: &'s mut State<S>,
 }
 
 seed!(OneSeries, deserialize_map);
 
-impl<'de, S: Sink> Visitor<'de> for OneSeries<'_, 'de, S> {
+impl<'de, S: Sink> Visitor<'de> for OneSeries<'_, S> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -364,11 +438,11 @@ impl<'de, S: Sink> Visitor<'de> for OneSeries<'_, 'de, S> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let state = self.state;
         let mut data = state.sink.start();
-        state.labels.clear();
+        let mut labels: Vec<(Cow<'de, str>, Cow<'de, str>)> = Vec::new();
         while let Some(key) = map.next_key_seed(Word)? {
             match key.as_ref() {
                 "metric" => map.next_value_seed(Metric {
-                    labels: &mut state.labels,
+                    labels: &mut labels,
                 })?,
                 "value" => {
                     let (time, value) = map.next_value_seed(Pair(Number))?;
@@ -378,7 +452,7 @@ impl<'de, S: Sink> Visitor<'de> for OneSeries<'_, 'de, S> {
                 "histogram" => {
                     let (time, histogram) = map.next_value_seed(Pair(HistogramSeed))?;
                     state.count()?;
-                    state.sink.histogram(&mut data, time, histogram);
+                    state.sink.histogram(&mut data, time, of_shown(histogram)?);
                 }
                 "values" => map.next_value_seed(Floats {
                     state: &mut *state,
@@ -393,11 +467,7 @@ impl<'de, S: Sink> Visitor<'de> for OneSeries<'_, 'de, S> {
                 }
             }
         }
-        let labels = state
-            .labels
-            .iter()
-            .map(|(name, value)| (name, value))
-            .collect();
+        let labels = state.shape.labels(labels);
         state.series.push(Series { labels, data });
         Ok(())
     }
@@ -430,14 +500,14 @@ impl<'de> Visitor<'de> for Metric<'_, 'de> {
     }
 }
 
-struct Floats<'s, 'de, S: Sink> {
-    state: &'s mut State<'de, S>,
+struct Floats<'s, S: Sink> {
+    state: &'s mut State<S>,
     data: &'s mut S::Data,
 }
 
 seed!(Floats, deserialize_seq);
 
-impl<'de, S: Sink> Visitor<'de> for Floats<'_, 'de, S> {
+impl<'de, S: Sink> Visitor<'de> for Floats<'_, S> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -453,14 +523,14 @@ impl<'de, S: Sink> Visitor<'de> for Floats<'_, 'de, S> {
     }
 }
 
-struct Histograms<'s, 'de, S: Sink> {
-    state: &'s mut State<'de, S>,
+struct Histograms<'s, S: Sink> {
+    state: &'s mut State<S>,
     data: &'s mut S::Data,
 }
 
 seed!(Histograms, deserialize_seq);
 
-impl<'de, S: Sink> Visitor<'de> for Histograms<'_, 'de, S> {
+impl<'de, S: Sink> Visitor<'de> for Histograms<'_, S> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -470,8 +540,13 @@ impl<'de, S: Sink> Visitor<'de> for Histograms<'_, 'de, S> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
         while let Some((time, histogram)) = list.next_element_seed(Pair(HistogramSeed))? {
             self.state.count()?;
+            let histogram = of_shown(histogram)?;
             self.state.sink.histogram(self.data, time, histogram);
         }
         Ok(())
     }
+}
+
+fn of_shown<H: FromShown, E: Error>(shown: Histogram) -> Result<H, E> {
+    H::from_shown(shown).ok_or_else(|| E::custom("a histogram's buckets make no sense"))
 }

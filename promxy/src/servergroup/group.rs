@@ -1,0 +1,385 @@
+//! A group: its targets at the moment, and their answers as one.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
+
+use arc_swap::ArcSwap;
+use promql::{parser::Matcher, storage::BoxFuture};
+use tokio::{sync::watch, task::spawn_blocking};
+
+use super::{
+    member::{Asked, Common, Listed, Member},
+    scatter::{Pending, replicas},
+    targets::{Target, TargetError, assemble_all},
+};
+use crate::{
+    config::ErrorPolicy,
+    labels::Labels,
+    merge::{self, Mergeable, Options},
+    series::{Column, Native, Samples, Series},
+    upstream::{Answer, Asker, Exemplars, FailureKind, Metadata, UpstreamError},
+};
+
+/// From how many series on answers are merged on a thread that may take its time.
+const MANY_SERIES: usize = 500;
+
+/// A group of servers that hold the same series, or each its own under labels of its own.
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub(crate) common: Arc<Common>,
+    state: ArcSwap<State>,
+    /// Bumped whenever the state has changed.
+    changed: watch::Sender<u64>,
+    /// The names of metrics that are histograms, as far as that was asked.
+    pub(crate) histograms: ArcSwap<HashSet<String>>,
+}
+
+/// The targets of a group at some moment.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    /// The targets, in the order of discovery.
+    pub(crate) members: Vec<Arc<Member>>,
+    /// For each target a number, which those with the same labels have in common: they hold the same series.
+    keys: Vec<usize>,
+    /// Why there are no targets, or no newer ones.
+    pub(crate) problem: Option<String>,
+}
+
+impl Group {
+    /// Makes a group that does not know its targets yet.
+    pub(crate) fn new(common: Common) -> Self {
+        let problem = Some("its targets are not known yet".to_owned());
+        Self {
+            common: Arc::new(common),
+            state: ArcSwap::from_pointee(State {
+                problem,
+                ..State::default()
+            }),
+            changed: watch::Sender::new(0),
+            histograms: ArcSwap::default(),
+        }
+    }
+
+    /// Returns the state at this moment.
+    pub(crate) fn state(&self) -> Arc<State> {
+        self.state.load_full()
+    }
+
+    /// Tells of every change of the state.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// Takes what discovery knows, each target with the labels of its list. Targets that stay keep their connections and what is
+    /// known of them. Returns the new ones.
+    pub(crate) fn update(&self, discovered: &[(Labels, Labels)]) -> Vec<Arc<Member>> {
+        let discovered = discovered.iter().map(|(target, entry)| (target, entry));
+        let before = self.state();
+        let mut fresh = Vec::new();
+        let state = match assemble_all(&self.common.config, discovered) {
+            Ok(targets) => self.with_targets(&before, targets, &mut fresh),
+            Err(error) => self.without_targets(&before, &error),
+        };
+        let is_change = state.problem != before.problem
+            || state.members.len() != before.members.len()
+            || !fresh.is_empty();
+        let is_empty = state.members.is_empty() && state.problem.is_none();
+        let was_empty = before.members.is_empty() && before.problem.is_none();
+        self.state.store(Arc::new(state));
+        if is_change {
+            self.changed.send_modify(|count| *count += 1);
+        }
+        if is_empty && !was_empty {
+            self.warn_of_no_targets(before.members.is_empty());
+        }
+        fresh
+    }
+
+    fn with_targets(
+        &self,
+        before: &State,
+        targets: Vec<Target>,
+        fresh: &mut Vec<Arc<Member>>,
+    ) -> State {
+        let members = targets.into_iter().map(|target| {
+            let known = before.members.iter().find(|member| member.target == target);
+            if let Some(known) = known {
+                return Arc::clone(known);
+            }
+            let new = Arc::new(Member::new(&self.common, target));
+            fresh.push(Arc::clone(&new));
+            new
+        });
+        let members: Vec<Arc<Member>> = members.collect();
+        let first_equal = |member: &Arc<Member>| {
+            let mut others = members.iter();
+            others.position(|other| other.target.labels == member.target.labels)
+        };
+        State {
+            keys: members
+                .iter()
+                .map(|member| first_equal(member).unwrap_or(0))
+                .collect(),
+            members,
+            problem: None,
+        }
+    }
+
+    fn without_targets(&self, before: &State, error: &TargetError) -> State {
+        let text = error.to_string();
+        if before.problem.as_ref() != Some(&text) {
+            tracing::error!(
+                ordinal = self.common.ordinal,
+                name = self.common.config.name,
+                "Error loading servergroup, retrying: {text}"
+            );
+        }
+        State {
+            members: before.members.clone(),
+            keys: before.keys.clone(),
+            problem: Some(text),
+        }
+    }
+
+    fn warn_of_no_targets(&self, is_start: bool) {
+        let (ordinal, name) = (self.common.ordinal, &self.common.config.name);
+        let name = if name.is_empty() {
+            String::new()
+        } else {
+            format!(" name={name}")
+        };
+        let what = if is_start {
+            "started with zero targets"
+        } else {
+            "transitioned to zero targets"
+        };
+        tracing::warn!(
+            "ServerGroup ord={ordinal}{name} {what}; check service discovery configuration and relabel rules"
+        );
+    }
+
+    // === asking ===
+
+    /// Evaluates an expression on all targets.
+    pub(crate) async fn query(
+        &self,
+        asked: Asked<'_>,
+        asker: &Asker,
+    ) -> Result<Answer<Vec<Series<Column<Native>>>>, UpstreamError> {
+        let state = self.state();
+        let found = self
+            .scatter(&state, |member| Box::pin(member.query(asked, asker)))
+            .await;
+        let merged = match found {
+            Ok(answers) => self.merged(answers, asked.grid).await,
+            Err(error) => Err(error),
+        };
+        self.settled(merged)
+    }
+
+    /// Reads raw samples from all targets.
+    pub(crate) async fn raw(
+        &self,
+        matchers: &[Matcher],
+        start: i64,
+        end: i64,
+        asker: &Asker,
+    ) -> Result<Answer<Vec<Series<Samples<Native>>>>, UpstreamError> {
+        let state = self.state();
+        let found = self
+            .scatter(&state, |member| {
+                Box::pin(member.raw(matchers, start, end, asker))
+            })
+            .await;
+        let merged = match found {
+            Ok(answers) => self.merged(answers, ()).await,
+            Err(error) => Err(error),
+        };
+        self.settled(merged)
+    }
+
+    /// Lists series.
+    pub(crate) async fn series(
+        &self,
+        listed: Listed<'_>,
+        asker: &Asker,
+    ) -> Result<Answer<Vec<Labels>>, UpstreamError> {
+        let state = self.state();
+        let found = self
+            .scatter(&state, |member| Box::pin(member.series(listed, asker)))
+            .await;
+        self.settled(found.map(|answers| joined(answers, merge::label_sets)))
+    }
+
+    /// Lists label names.
+    pub(crate) async fn label_names(
+        &self,
+        listed: Listed<'_>,
+        asker: &Asker,
+    ) -> Result<Answer<Vec<String>>, UpstreamError> {
+        let state = self.state();
+        let found = self
+            .scatter(&state, |member| Box::pin(member.label_names(listed, asker)))
+            .await;
+        self.settled(found.map(|answers| joined(answers, merge::words)))
+    }
+
+    /// Lists the values of a label.
+    pub(crate) async fn label_values(
+        &self,
+        label: &str,
+        listed: Listed<'_>,
+        asker: &Asker,
+    ) -> Result<Answer<Vec<String>>, UpstreamError> {
+        let state = self.state();
+        let found = self
+            .scatter(&state, |member| {
+                Box::pin(member.label_values(label, listed, asker))
+            })
+            .await;
+        self.settled(found.map(|answers| joined(answers, merge::words)))
+    }
+
+    /// Returns what is known of metrics. What becomes of errors is not seen in the answer, which has no place for warnings.
+    pub(crate) async fn metadata(
+        &self,
+        metric: &str,
+        asker: &Asker,
+    ) -> Result<BTreeMap<String, Vec<Metadata>>, UpstreamError> {
+        let state = self.state();
+        let found = self
+            .scatter(&state, |member| Box::pin(member.metadata(metric, asker)))
+            .await;
+        let answer = found.map(|answers| Answer {
+            data: first_of_each(answers),
+            ..Answer::default()
+        });
+        self.settled(answer).map(|answer| answer.data)
+    }
+
+    /// Returns exemplars.
+    pub(crate) async fn exemplars(
+        &self,
+        listed: Listed<'_>,
+        asker: &Asker,
+    ) -> Result<Vec<Exemplars>, UpstreamError> {
+        let state = self.state();
+        let found = self
+            .scatter(&state, |member| Box::pin(member.exemplars(listed, asker)))
+            .await;
+        let answer = found.map(|answers| Answer {
+            data: answers.into_iter().flatten().collect(),
+            ..Answer::default()
+        });
+        self.settled(answer).map(|answer| answer.data)
+    }
+
+    /// Asks all targets at once.
+    async fn scatter<'a, T>(
+        &self,
+        state: &'a State,
+        ask: impl Fn(&'a Member) -> BoxFuture<'a, Result<T, UpstreamError>>,
+    ) -> Result<Vec<T>, UpstreamError> {
+        if let (true, Some(problem)) = (state.members.is_empty(), &state.problem) {
+            return Err(UpstreamError {
+                kind: FailureKind::Execution,
+                message: problem.clone(),
+            });
+        }
+        let members = state.members.iter().zip(&state.keys);
+        let members = members.map(|(member, key)| Pending {
+            key: *key,
+            answer: ask(member),
+        });
+        replicas(members.collect()).await
+    }
+
+    /// Merges the answers of targets, in their order.
+    async fn merged<D>(
+        &self,
+        answers: Vec<Answer<Vec<Series<D>>>>,
+        context: D::Context,
+    ) -> Result<Answer<Vec<Series<D>>>, UpstreamError>
+    where
+        D: Mergeable + Send + 'static,
+        D::Context: Sized + Send + 'static,
+    {
+        let config = &self.common.config;
+        let options = Options {
+            buffer_ms: config.anti_affinity_ms,
+            dynamic: config.anti_affinity_dynamic,
+            prefer_max: config.prefer_max,
+        };
+        let size: usize = answers.iter().map(|answer| answer.data.len()).sum();
+        let work = move || joined(answers, |members| merge::sets(members, options, &context));
+        if size < MANY_SERIES {
+            return Ok(work());
+        }
+        spawn_blocking(work).await.map_err(|_| UpstreamError {
+            kind: FailureKind::Execution,
+            message: "merging the answers failed".to_owned(),
+        })
+    }
+
+    /// Names the group in an error, and makes of it what the configuration says.
+    fn settled<T: Default>(
+        &self,
+        answer: Result<Answer<T>, UpstreamError>,
+    ) -> Result<Answer<T>, UpstreamError> {
+        let Err(UpstreamError { kind, message }) = answer else {
+            return answer;
+        };
+        let message = format!(
+            "error in servergroup ord={}: {message}",
+            self.common.ordinal
+        );
+        match self.common.config.on_error {
+            // A query that takes too much is nobody's fault but its own.
+            _ if kind == FailureKind::TooMuch => Err(UpstreamError { kind, message }),
+            ErrorPolicy::Fail => Err(UpstreamError { kind, message }),
+            ErrorPolicy::Ignore => Ok(Answer::default()),
+            ErrorPolicy::Warn => {
+                let mut answer: Answer<T> = Answer::default();
+                answer.annotations.add_warnings([message]);
+                Ok(answer)
+            }
+        }
+    }
+
+    /// Whether some target could have a series that fulfils a selector.
+    pub(crate) fn can_answer(&self, matchers: &[Matcher]) -> bool {
+        self.state().members.iter().any(|member| {
+            let filter = member.filter.load_full();
+            member.rules(filter.as_deref()).selector(matchers).is_some()
+        })
+    }
+}
+
+/// Unites what members say beside their data, and their data.
+fn joined<T>(answers: Vec<Answer<T>>, join: impl FnOnce(Vec<T>) -> T) -> Answer<T> {
+    let mut annotations = super::decode::Annotations::default();
+    let mut data = Vec::with_capacity(answers.len());
+    for answer in answers {
+        annotations.merge(answer.annotations);
+        data.push(answer.data);
+    }
+    Answer {
+        data: join(data),
+        annotations,
+    }
+}
+
+/// Takes what the first knows of each metric.
+pub(crate) fn first_of_each(
+    answers: Vec<BTreeMap<String, Vec<Metadata>>>,
+) -> BTreeMap<String, Vec<Metadata>> {
+    let mut all = BTreeMap::new();
+    for answer in answers {
+        for (metric, entries) in answer {
+            all.entry(metric).or_insert(entries);
+        }
+    }
+    all
+}

@@ -1,0 +1,496 @@
+//! All groups: what queries and the API ask, and what a reload replaces.
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use arc_swap::ArcSwap;
+use http::{HeaderName, HeaderValue, header};
+use promql::{
+    parser::{Matcher, ParserOptions, parse},
+    storage::BoxFuture,
+};
+use shared::{
+    http::client::{Client, Idle, Redirects, Settings},
+    lifecycle::Tasks,
+    metrics::{Family, MetricFamily, Source as MetricSource},
+};
+use tokio::sync::watch;
+
+use super::{
+    decode::Annotations,
+    group::{Group, first_of_each},
+    keeper,
+    member::{Asked as Query, Common, Listed},
+    metrics::Counters,
+    scatter,
+    sources::Source,
+    time_range::Grid,
+};
+use crate::{
+    config::{Config, HttpClient, Pool, ServerGroup},
+    discovery::{Environment, client_settings},
+    labels::{Labels, metric_relabel},
+    merge,
+    series::{Column, Native, Samples},
+    upstream::{Answer, Asked, Asker, Asking, Exemplar, Exemplars, Metadata, Part, Upstream},
+};
+
+/// The server groups of a configuration, and the tasks that keep their targets. Clones are handles on the same groups.
+#[derive(Clone)]
+pub struct Groups(Arc<Inner>);
+
+struct Inner {
+    current: ArcSwap<Running>,
+    counters: Arc<Counters>,
+    tasks: Tasks,
+    environment: Environment,
+    /// Bumped whenever the targets of some group have changed, or the groups themselves.
+    changed: watch::Sender<u64>,
+}
+
+/// Groups and what keeps them.
+struct Running {
+    groups: Vec<Arc<Group>>,
+    sources: Vec<Arc<Source>>,
+    tasks: Tasks,
+}
+
+/// Groups of a configuration that were made and do nothing yet.
+pub struct Prepared {
+    groups: Vec<Arc<Group>>,
+    sources: Vec<Arc<Source>>,
+}
+
+/// Why a group cannot be made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("promxy.server_groups[{ordinal}]: {reason}")]
+pub struct PrepareError {
+    /// The group's place.
+    pub ordinal: usize,
+    /// What is wrong with its client or its discovery.
+    pub reason: String,
+}
+
+/// A group that does not know its targets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotReady {
+    /// The group's place.
+    pub ordinal: usize,
+    /// Its name, which may be empty.
+    pub name: String,
+    /// Why it has none: discovery has not answered, or what it says cannot be used.
+    pub reason: String,
+}
+
+impl Groups {
+    /// Makes the groups of a configuration and starts to keep their targets. Targets that stand in the file are there at once.
+    ///
+    /// Must be called within a runtime. All tasks belong to a child of `tasks`, so stopping that ends them.
+    pub fn start(
+        config: &Config,
+        environment: Environment,
+        tasks: &Tasks,
+    ) -> Result<Self, PrepareError> {
+        let groups = Self(Arc::new(Inner {
+            current: ArcSwap::from_pointee(Running {
+                groups: Vec::new(),
+                sources: Vec::new(),
+                tasks: tasks.child(),
+            }),
+            counters: Arc::default(),
+            tasks: tasks.child(),
+            environment,
+            changed: watch::Sender::new(0),
+        }));
+        let prepared = groups.prepare(config)?;
+        groups.switch(prepared);
+        Ok(groups)
+    }
+
+    /// Makes the groups of another configuration, without any effect yet: whatever can be wrong with them is found here.
+    pub fn prepare(&self, config: &Config) -> Result<Prepared, PrepareError> {
+        let running = self.0.current.load_full();
+        let mut prepared = Prepared {
+            groups: Vec::with_capacity(config.server_groups.len()),
+            sources: Vec::with_capacity(config.server_groups.len()),
+        };
+        for (ordinal, group) in config.server_groups.iter().enumerate() {
+            let failed = |reason: String| PrepareError { ordinal, reason };
+            let common = self.common(ordinal, group, &running).map_err(failed)?;
+            prepared.groups.push(Arc::new(Group::new(common)));
+            let same = |source: &&Arc<Source>| source.is_of(&group.discovery);
+            // With what it knows, so that a reload loses no targets (S7).
+            let source = running.sources.iter().find(same).map(Arc::clone);
+            let source = match source {
+                Some(source) => source,
+                None => Arc::new(Source::new(group).map_err(failed)?),
+            };
+            prepared.sources.push(source);
+        }
+        Ok(prepared)
+    }
+
+    /// Lets prepared groups take the place of those that are there. Requests on their way end with the old ones.
+    pub fn switch(&self, prepared: Prepared) {
+        let Prepared { groups, sources } = prepared;
+        let tasks = self.0.tasks.child();
+        for source in &sources {
+            source.start(&self.0.tasks);
+        }
+        for (group, source) in groups.iter().zip(&sources) {
+            keeper::keep(group, source, &tasks, &self.0.changed);
+        }
+        let running = Running {
+            groups,
+            sources,
+            tasks,
+        };
+        let before = self.0.current.swap(Arc::new(running));
+        before.tasks.stop();
+        let current = self.0.current.load();
+        for source in &before.sources {
+            if !current.sources.iter().any(|kept| Arc::ptr_eq(kept, source)) {
+                source.stop();
+            }
+        }
+        self.0.changed.send_modify(|count| *count += 1);
+    }
+
+    /// Lists the groups that do not know their targets yet.
+    pub fn not_ready(&self) -> Vec<NotReady> {
+        let running = self.0.current.load();
+        let waiting = running.groups.iter().filter_map(|group| {
+            let state = group.state();
+            let reason = state.problem.clone().filter(|_| state.members.is_empty())?;
+            Some(NotReady {
+                ordinal: group.common.ordinal,
+                name: group.common.config.name.clone(),
+                reason,
+            })
+        });
+        waiting.collect()
+    }
+
+    /// Waits until all groups know their targets. Cancel-safe; has no limit of its own.
+    pub async fn ready(&self) {
+        let mut changes = self.0.changed.subscribe();
+        while !self.not_ready().is_empty() {
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Ends all tasks of the groups. Requests on their way go on.
+    pub fn stop(&self) {
+        self.0.current.load().tasks.stop();
+        self.0.tasks.stop();
+    }
+
+    /// Makes what the targets of a group have in common.
+    fn common(
+        &self,
+        ordinal: usize,
+        group: &ServerGroup,
+        running: &Running,
+    ) -> Result<Common, String> {
+        let known = running.groups.iter().find(|known| {
+            let config = &known.common.config;
+            config.http_client == group.http_client && config.pool == group.pool
+        });
+        let client = match known {
+            Some(known) => known.common.client.clone(),
+            None => client(&group.http_client, group.pool, &self.0.environment)?,
+        };
+        let mut headers = Vec::with_capacity(group.http_headers.len());
+        for (name, value) in &group.http_headers {
+            let parsed = name.parse::<HeaderName>().ok();
+            let pair = parsed.zip(HeaderValue::from_str(value.reveal()).ok());
+            let (header, mut value) =
+                pair.ok_or_else(|| format!("http_headers: {name:?} is no header"))?;
+            value.set_sensitive(true);
+            // The connection's own; the original has no say in it either.
+            if header != header::HOST {
+                headers.push((header, value));
+            }
+        }
+        let params = group.query_params.iter();
+        let params = params.map(|(name, value)| (name.clone(), value.reveal().to_owned()));
+        Ok(Common {
+            ordinal,
+            client,
+            headers,
+            params: params.collect(),
+            counters: Arc::clone(&self.0.counters),
+            config: group.clone(),
+        })
+    }
+}
+
+/// Makes a client as the original has it: redirects are always followed.
+fn client(
+    http_client: &HttpClient,
+    pool: Pool,
+    environment: &Environment,
+) -> Result<Client, String> {
+    let settings = client_settings(http_client, environment).map_err(|e| e.to_string())?;
+    let settings = Settings {
+        redirects: Redirects::Follow,
+        idle: Idle {
+            connections: pool.max_idle,
+            per_host: pool.max_idle_per_host,
+            timeout: pool.idle_timeout,
+        },
+        ..settings
+    };
+    Client::new(settings).map_err(|e| e.to_string())
+}
+
+impl fmt::Debug for Groups {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let running = self.0.current.load();
+        f.debug_tuple("Groups").field(&running.groups).finish()
+    }
+}
+
+impl fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Prepared").field(&self.groups).finish()
+    }
+}
+
+impl MetricSource for Groups {
+    fn families(&self) -> Vec<MetricFamily> {
+        let mut targets = Family::gauge(
+            "server_group_targets",
+            "Number of targets in the server group",
+        );
+        for group in &self.0.current.load().groups {
+            let ordinal = group.common.ordinal.to_string();
+            let labels = [
+                ("ordinal", ordinal.as_str()),
+                ("name", group.common.config.name.as_str()),
+            ];
+            targets = targets.sample(&labels, group.state().members.len() as f64);
+        }
+        let mut families = self.0.counters.families();
+        families.push(targets.build());
+        families
+    }
+}
+
+/// Keeps the answers of groups apart, and unites what they say beside.
+fn parts<D>(answers: Vec<Answer<Vec<crate::series::Series<D>>>>) -> Answer<Vec<Part<D>>> {
+    let mut annotations = Annotations::default();
+    let mut data = Vec::with_capacity(answers.len());
+    for (group, answer) in answers.into_iter().enumerate() {
+        annotations.merge(answer.annotations);
+        let series = answer.data;
+        data.push(Part { group, series });
+    }
+    Answer { data, annotations }
+}
+
+/// Unites answers.
+fn united<T>(answers: Vec<Answer<T>>, unite: impl FnOnce(Vec<T>) -> T) -> Answer<T> {
+    let mut annotations = Annotations::default();
+    let mut data = Vec::with_capacity(answers.len());
+    for answer in answers {
+        annotations.merge(answer.annotations);
+        data.push(answer.data);
+    }
+    Answer {
+        data: unite(data),
+        annotations,
+    }
+}
+
+/// Lists what is asked for each selector, and without any for all series.
+fn listed(asked: &Asked) -> Vec<Listed<'_>> {
+    let (start, end) = (asked.start, asked.end);
+    let one = |selector| Listed {
+        selector,
+        start,
+        end,
+    };
+    if asked.selectors.is_empty() {
+        return vec![one(None)];
+    }
+    let selectors = asked.selectors.iter();
+    selectors
+        .map(|matchers| one(Some(matchers.as_slice())))
+        .collect()
+}
+
+impl Upstream for Groups {
+    fn query<'a>(
+        &'a self,
+        text: &'a str,
+        grid: Grid,
+        asker: &'a Asker,
+    ) -> Asking<'a, Answer<Vec<Part<Column<Native>>>>> {
+        Box::pin(async move {
+            let running = self.0.current.load_full();
+            let expr = parse(text, &ParserOptions::v3_5().with_all_features()).ok();
+            let asked = Query {
+                text,
+                expr: expr.as_ref(),
+                grid,
+            };
+            let asking = running.groups.iter();
+            let asking =
+                asking.map(|group| -> BoxFuture<'_, _> { Box::pin(group.query(asked, asker)) });
+            Ok(parts(scatter::groups(asking.collect()).await?))
+        })
+    }
+
+    fn raw<'a>(
+        &'a self,
+        matchers: &'a [Matcher],
+        start: i64,
+        end: i64,
+        asker: &'a Asker,
+    ) -> Asking<'a, Answer<Vec<Part<Samples<Native>>>>> {
+        Box::pin(async move {
+            let running = self.0.current.load_full();
+            let asking = running.groups.iter();
+            let asking = asking.map(|group| -> BoxFuture<'_, _> {
+                Box::pin(group.raw(matchers, start, end, asker))
+            });
+            Ok(parts(scatter::groups(asking.collect()).await?))
+        })
+    }
+
+    fn series<'a>(&'a self, asked: &'a Asked, asker: &'a Asker) -> Asking<'a, Answer<Vec<Labels>>> {
+        Box::pin(async move {
+            let running = self.0.current.load_full();
+            let all = listed(asked);
+            let asking = all.iter().flat_map(|listed| {
+                let groups = running.groups.iter();
+                groups.map(|group| -> BoxFuture<'_, _> { Box::pin(group.series(*listed, asker)) })
+            });
+            let answers = scatter::groups(asking.collect()).await?;
+            Ok(united(answers, merge::label_sets))
+        })
+    }
+
+    fn label_names<'a>(
+        &'a self,
+        asked: &'a Asked,
+        asker: &'a Asker,
+    ) -> Asking<'a, Answer<Vec<String>>> {
+        Box::pin(async move {
+            let running = self.0.current.load_full();
+            let all = listed(asked);
+            let asking = all.iter().flat_map(|listed| {
+                let groups = running.groups.iter();
+                groups.map(|group| -> BoxFuture<'_, _> {
+                    Box::pin(group.label_names(*listed, asker))
+                })
+            });
+            let answers = scatter::groups(asking.collect()).await?;
+            Ok(united(answers, merge::words))
+        })
+    }
+
+    fn label_values<'a>(
+        &'a self,
+        label: &'a str,
+        asked: &'a Asked,
+        asker: &'a Asker,
+    ) -> Asking<'a, Answer<Vec<String>>> {
+        Box::pin(async move {
+            let running = self.0.current.load_full();
+            let all = listed(asked);
+            let asking = all.iter().flat_map(|listed| {
+                let groups = running.groups.iter();
+                groups.map(|group| -> BoxFuture<'_, _> {
+                    Box::pin(group.label_values(label, *listed, asker))
+                })
+            });
+            let answers = scatter::groups(asking.collect()).await?;
+            Ok(united(answers, merge::words))
+        })
+    }
+
+    fn metadata<'a>(
+        &'a self,
+        metric: &'a str,
+        limit: Option<u64>,
+        asker: &'a Asker,
+    ) -> Asking<'a, Vec<(String, Vec<Metadata>)>> {
+        Box::pin(async move {
+            let running = self.0.current.load_full();
+            let asking = running.groups.iter();
+            let asking =
+                asking.map(|group| -> BoxFuture<'_, _> { Box::pin(group.metadata(metric, asker)) });
+            let all = first_of_each(scatter::groups(asking.collect()).await?);
+            let most = limit.map_or(usize::MAX, |limit| {
+                usize::try_from(limit).unwrap_or(usize::MAX)
+            });
+            Ok(all.into_iter().take(most).collect())
+        })
+    }
+
+    fn exemplars<'a>(&'a self, asked: &'a Asked, asker: &'a Asker) -> Asking<'a, Vec<Exemplars>> {
+        Box::pin(async move {
+            let running = self.0.current.load_full();
+            let all = listed(asked);
+            let asking = all.iter().flat_map(|listed| {
+                let groups = running.groups.iter();
+                groups
+                    .map(|group| -> BoxFuture<'_, _> { Box::pin(group.exemplars(*listed, asker)) })
+            });
+            let answers = scatter::groups(asking.collect()).await?;
+            Ok(united_exemplars(answers.into_iter().flatten()))
+        })
+    }
+
+    fn loses_labels(&self) -> bool {
+        let running = self.0.current.load();
+        let loses = |group: &Arc<Group>| {
+            let rules = &group.common.config.metrics_relabel;
+            let mut dropped = metric_relabel::names_backward(rules, &[], false).into_iter();
+            dropped.any(|name| metric_relabel::forward_names(rules, &[name]).is_empty())
+        };
+        running.groups.iter().any(loses)
+    }
+
+    fn is_histogram(&self, metric: &str) -> bool {
+        let running = self.0.current.load();
+        let mut groups = running.groups.iter();
+        groups.any(|group| group.histograms.load().contains(metric))
+    }
+
+    fn lossy_groups(&self, selectors: &[&[Matcher]]) -> Vec<usize> {
+        let running = self.0.current.load();
+        let lossy = running.groups.iter().filter(|group| {
+            let config = &group.common.config;
+            let is_lossy = config.remote_read.is_none() && !config.allow_lossy_histograms;
+            is_lossy && selectors.iter().any(|matchers| group.can_answer(matchers))
+        });
+        lossy.map(|group| group.common.ordinal).collect()
+    }
+}
+
+/// Unites exemplars by series, each once and in the order of time; the series are sorted.
+fn united_exemplars(found: impl Iterator<Item = Exemplars>) -> Vec<Exemplars> {
+    let mut all: BTreeMap<Labels, Vec<Exemplar>> = BTreeMap::new();
+    for Exemplars { series, exemplars } in found {
+        let known = all.entry(series).or_default();
+        for exemplar in exemplars {
+            let is_known = known.iter().any(|known| {
+                known.timestamp == exemplar.timestamp
+                    && known.value.to_bits() == exemplar.value.to_bits()
+                    && known.labels == exemplar.labels
+            });
+            if !is_known {
+                known.push(exemplar);
+            }
+        }
+    }
+    let all = all.into_iter().map(|(series, mut exemplars)| {
+        exemplars.sort_by_key(|exemplar| exemplar.timestamp);
+        Exemplars { series, exemplars }
+    });
+    all.collect()
+}

@@ -1,0 +1,349 @@
+//! Queries: the text as the target gets it, and its answer onto columns or as samples.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use promql::parser::{Expr, Matcher};
+use tokio::task::spawn_blocking;
+
+use super::{Failure, Member};
+use crate::{
+    merge::unique,
+    plan::{Fetch, expr_for_target, split},
+    series::{Column, Native, Samples, Series},
+    servergroup::{
+        body::{Body, Inflater},
+        decode::{DecodeError, Decoded, OnGrid, OwnTimes, Sink, Stream},
+        metrics::Filtered,
+        request::{ApiRequest, Call, seconds},
+        time_range::{Grid, step_shift},
+    },
+    upstream::{Answer, Asker, Budget, FailureKind, OverBudget, UpstreamError},
+};
+
+/// How many times Prometheus evaluates a query for at most.
+const MOST_STEPS: usize = 11_000;
+
+/// How many bytes, as they were sent, are read together.
+const BATCH: usize = 64 << 10;
+
+/// How many bytes, as they were sent, are read without leaving the thread that waits for others, too.
+const SMALL: usize = 8 << 10;
+
+/// A query that was read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked<'a> {
+    pub(crate) text: &'a str,
+    /// What the text says, if it could be read.
+    pub(crate) expr: Option<&'a Expr>,
+    pub(crate) grid: Grid,
+}
+
+impl Member {
+    /// Evaluates an expression at each time of a grid.
+    pub(crate) async fn query(
+        &self,
+        asked: Asked<'_>,
+        asker: &Asker,
+    ) -> Result<Answer<Vec<Series<Column<Native>>>>, UpstreamError> {
+        let Some((text, grid)) = self.as_asked(asked) else {
+            return Ok(Answer::default());
+        };
+        let call = if grid.is_instant() {
+            Call::Query
+        } else {
+            Call::QueryRange
+        };
+        let parts = split(grid, MOST_STEPS);
+        if let [part] = parts.as_slice() {
+            let asking = self.query_part(&text, *part, asked.grid, asker);
+            return self.counted(call, asking).await;
+        }
+        // One after the other: together they are one answer, and no more of the target's time than that.
+        let mut answer: Answer<Vec<Series<Column<Native>>>> = Answer::default();
+        for part in parts {
+            let asking = self.query_part(&text, part, part, asker);
+            let found = self.counted(call, asking).await?;
+            answer.annotations.merge(found.annotations);
+            join(&mut answer.data, found.data, part, asked.grid);
+        }
+        Ok(answer)
+    }
+
+    /// Returns what of a query is asked of the target; `None` if it has nothing to say to it.
+    fn as_asked(&self, asked: Asked<'_>) -> Option<(String, Grid)> {
+        let Some(expr) = asked.expr else {
+            return Some((asked.text.to_owned(), asked.grid));
+        };
+        let filter = self.filter.load_full();
+        let text = expr_for_target(expr, self.rules(filter.as_deref()));
+        let is_filtered =
+            text.is_none() && filter.is_some() && expr_for_target(expr, self.rules(None)).is_some();
+        let what = if asked.grid.is_instant() {
+            Filtered::Query
+        } else {
+            Filtered::QueryRange
+        };
+        self.skipped(is_filtered, what);
+        let grid = self
+            .windows()
+            .try_fold(asked.grid, |grid, window| window.query(expr, grid))?;
+        Some((text?, grid))
+    }
+
+    /// Makes one request for the times of `part`, and puts its answer onto `grid`, which has all of them.
+    async fn query_part(
+        &self,
+        text: &str,
+        part: Grid,
+        grid: Grid,
+        asker: &Asker,
+    ) -> Result<Answer<Vec<Series<Column<Native>>>>, Failure> {
+        let request = if part.is_instant() {
+            ApiRequest::form(Call::Query, "/api/v1/query").with("time", seconds(part.start))
+        } else {
+            ApiRequest::form(Call::QueryRange, "/api/v1/query_range")
+                .with("start", seconds(part.start))
+                .with("end", seconds(part.end))
+                .with("step", seconds(part.step))
+        };
+        let request = request.with("query", text);
+        let request = match asker.lookback_ms {
+            Some(lookback) => request.with("lookback_delta", seconds(lookback)),
+            None => request,
+        };
+        let shift = if self.common.config.align_query_range_with_step {
+            step_shift(part)
+        } else {
+            0
+        };
+        let body = self.ask(&request, asker).await?;
+        let decoded = self.decoded(body, OnGrid::new(grid, shift), asker).await?;
+        let series = if self.shape.can_merge_series() {
+            unique(decoded.series, &grid)
+        } else {
+            decoded.series
+        };
+        Ok(Answer {
+            data: series,
+            annotations: decoded.annotations,
+        })
+    }
+
+    /// Reads all samples between two times, which both belong to it.
+    pub(crate) async fn raw(
+        &self,
+        matchers: &[Matcher],
+        start: i64,
+        end: i64,
+        asker: &Asker,
+    ) -> Result<Answer<Vec<Series<Samples<Native>>>>, UpstreamError> {
+        let filter = self.filter.load_full();
+        let Some(asked) = self.rules(filter.as_deref()).selector(matchers) else {
+            let is_filtered = filter.is_some_and(|filter| !filter.passes(matchers));
+            self.skipped(is_filtered, Filtered::Raw);
+            return Ok(Answer::default());
+        };
+        let Some((Some(start), Some(end))) = self.span(Some(start), Some(end)) else {
+            return Ok(Answer::default());
+        };
+        let mut answer = match &self.common.config.remote_read {
+            Some(_) => {
+                let asking = self.remote_read(&asked, start, end, asker);
+                self.counted(Call::Raw, asking).await?
+            }
+            None => {
+                let asking = self.raw_query(&asked, start, end, asker);
+                self.counted(Call::Raw, asking).await?
+            }
+        };
+        for series in &mut answer.data {
+            // Whole seconds are asked for, and older servers count the first moment of a range to it.
+            series
+                .data
+                .floats
+                .retain(|(time, _)| (start..=end).contains(time));
+            series
+                .data
+                .histograms
+                .retain(|(time, _)| (start..=end).contains(time));
+        }
+        answer
+            .data
+            .retain(|series| !series.data.floats.is_empty() || !series.data.histograms.is_empty());
+        if self.shape.can_merge_series() {
+            answer.data = unique(answer.data, &());
+        }
+        Ok(answer)
+    }
+
+    async fn raw_query(
+        &self,
+        matchers: &[Matcher],
+        start: i64,
+        end: i64,
+        asker: &Asker,
+    ) -> Result<Answer<Vec<Series<Samples<Native>>>>, Failure> {
+        let text = Fetch::raw_text(&selector_text(matchers), start, end);
+        let request = ApiRequest::form(Call::Raw, "/api/v1/query")
+            .with("time", seconds(end))
+            .with("query", text);
+        let body = self.ask(&request, asker).await?;
+        let decoded = self.decoded(body, OwnTimes::new(), asker).await?;
+        Ok(Answer {
+            data: decoded.series,
+            annotations: decoded.annotations,
+        })
+    }
+
+    /// Reads an answer while it comes, large pieces of it on a thread that may take its time.
+    async fn decoded<S>(
+        &self,
+        mut body: Body,
+        sink: S,
+        asker: &Asker,
+    ) -> Result<Decoded<S::Data>, Failure>
+    where
+        S: Sink + Send + 'static,
+        S::Data: Send,
+    {
+        let most = usize::try_from(asker.budget.samples_left()).unwrap_or(usize::MAX);
+        let mut reading = Reading {
+            inflater: body.inflater(),
+            stream: Stream::new(sink, self.shape.clone(), most.saturating_add(1)),
+            counted: 0,
+            budget: Arc::clone(&asker.budget),
+        };
+        loop {
+            let mut batch: Vec<Bytes> = Vec::new();
+            let mut size = 0;
+            let mut is_end = false;
+            while size < BATCH && !is_end {
+                match body.next().await? {
+                    Some(bytes) => {
+                        size += bytes.len();
+                        batch.push(bytes);
+                    }
+                    None => is_end = true,
+                }
+            }
+            if size <= SMALL {
+                reading.take(&batch)?;
+            } else {
+                let work = move || reading.take(&batch).map(|()| reading);
+                reading = spawn_blocking(work).await.map_err(|_| lost())??;
+            }
+            if is_end {
+                return reading.finish();
+            }
+        }
+    }
+}
+
+fn lost() -> Failure {
+    Failure::new(FailureKind::Execution, "reading the answer failed")
+}
+
+/// Writes matchers as a selector.
+pub(super) fn selector_text(matchers: &[Matcher]) -> String {
+    let texts: Vec<String> = matchers.iter().map(ToString::to_string).collect();
+    format!("{{{}}}", texts.join(","))
+}
+
+/// An answer that is being read.
+struct Reading<S: Sink> {
+    inflater: Inflater,
+    stream: Stream<S>,
+    /// How many of its samples were taken from the budget.
+    counted: usize,
+    budget: Arc<Budget>,
+}
+
+impl<S: Sink> Reading<S> {
+    fn take(&mut self, batch: &[Bytes]) -> Result<(), Failure> {
+        let Self {
+            inflater,
+            stream,
+            budget,
+            ..
+        } = self;
+        for bytes in batch {
+            inflater.inflate(bytes, budget, |text| {
+                stream.push(text).map_err(Failure::from)
+            })?;
+        }
+        self.count()
+    }
+
+    fn finish(mut self) -> Result<Decoded<S::Data>, Failure> {
+        let Self {
+            inflater,
+            stream,
+            budget,
+            ..
+        } = &mut self;
+        inflater.finish(budget, |text| stream.push(text).map_err(Failure::from))?;
+        self.count()?;
+        let (counted, budget) = (self.counted, self.budget);
+        let (decoded, samples) = self.stream.finish()?;
+        take_samples(&budget, samples.saturating_sub(counted))?;
+        Ok(decoded)
+    }
+
+    fn count(&mut self) -> Result<(), Failure> {
+        let samples = self.stream.samples();
+        take_samples(&self.budget, samples - self.counted)?;
+        self.counted = samples;
+        Ok(())
+    }
+}
+
+pub(super) fn take_samples(budget: &Budget, samples: usize) -> Result<(), Failure> {
+    let over = |over| match over {
+        OverBudget::Bytes(most) | OverBudget::Samples(most) => {
+            let most = usize::try_from(most).unwrap_or(usize::MAX);
+            Failure::from(DecodeError::TooManySamples(most))
+        }
+    };
+    budget.take_samples(samples as u64).map_err(over)
+}
+
+/// Puts the columns of a part of a grid into those of the whole.
+fn join(
+    whole: &mut Vec<Series<Column<Native>>>,
+    part: Vec<Series<Column<Native>>>,
+    part_grid: Grid,
+    grid: Grid,
+) {
+    let known: std::collections::HashMap<_, _> = whole
+        .iter()
+        .enumerate()
+        .map(|(place, series)| (series.labels.clone(), place))
+        .collect();
+    let first = grid.index(part_grid.start).unwrap_or(0);
+    let length = grid.len();
+    for series in part {
+        let place = match known.get(&series.labels) {
+            Some(place) => *place,
+            None => {
+                whole.push(Series {
+                    labels: series.labels.clone(),
+                    data: Column::empty(length),
+                });
+                whole.len() - 1
+            }
+        };
+        let column = &mut whole[place].data;
+        for (at, value) in series.data.iter() {
+            if first + at < length {
+                column.set(first + at, value);
+            }
+        }
+        for (at, histogram) in series.data.histograms() {
+            let at = first + *at as usize;
+            if at < length {
+                column.set_histogram(at, Arc::clone(histogram));
+            }
+        }
+    }
+}

@@ -1,0 +1,517 @@
+//! Connections and their pool: dialling, proxies, TLS, and the limits of each.
+
+use std::{
+    fs, io,
+    net::SocketAddr,
+    path::PathBuf,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response, Uri, header};
+use http_body_util::Full;
+use hyper::{body::Incoming, rt};
+use hyper_util::{
+    client::legacy::{
+        Client,
+        connect::{Connected, Connection},
+    },
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    net::{TcpStream, lookup_host},
+    time::{Instant, timeout, timeout_at},
+};
+use tracing::warn;
+
+use super::{
+    Idle, Versions,
+    error::{self, ClientError, Kind, words},
+    proxy::{self, Proxies, Proxy, bare},
+};
+use crate::tls::{self, H2, HTTP_1_1, Pem, client::Roots};
+
+/// How long a handshake of TLS may take, and how long a proxy may take to connect.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// How long an answer's head is waited for when nobody says.
+const LONGEST_WAIT: Duration = Duration::from_secs(900);
+
+/// The largest answer of a proxy to `CONNECT`.
+const LARGEST_CONNECT_ANSWER: usize = 16 << 10;
+
+/// A pool of connections. Cloning is cheap.
+#[derive(Debug, Clone)]
+pub(super) struct Transport {
+    pool: Client<Connector, Full<Bytes>>,
+    proxies: Arc<Proxies>,
+}
+
+/// What a pool is made of.
+pub(super) struct Parts<'a> {
+    pub(super) tls: &'a tls::client::Settings,
+    pub(super) proxy: &'a proxy::Settings,
+    pub(super) versions: Versions,
+    pub(super) dial: Duration,
+    pub(super) idle: Idle,
+}
+
+impl Transport {
+    pub(super) fn new(parts: &Parts<'_>) -> Result<Self, ClientError> {
+        let mut tls = parts.tls.clone();
+        tls.alpn = match parts.versions {
+            Versions::Http1 => vec![HTTP_1_1],
+            Versions::Http1And2 => vec![H2, HTTP_1_1],
+        };
+        let proxies = Arc::new(Proxies::new(parts.proxy)?);
+        let connector = Connector(Arc::new(Dialler {
+            tls: TlsSource::new(tls)?,
+            proxies: Arc::clone(&proxies),
+            limit: parts.dial,
+        }));
+        let Idle {
+            connections,
+            per_host,
+            timeout,
+        } = parts.idle;
+        let pool = Client::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(timeout)
+            .pool_max_idle_per_host(per_host.min(connections))
+            .build(connector);
+        Ok(Self { pool, proxies })
+    }
+
+    /// Sends a request as it is, and waits for the head of its answer.
+    pub(super) async fn send(
+        &self,
+        mut request: Request<Full<Bytes>>,
+        headers_within: Option<Duration>,
+    ) -> Result<Response<Incoming>, ClientError> {
+        let is_plain = match request.uri().scheme_str() {
+            Some("http") => true,
+            Some("https") => false,
+            scheme => {
+                let scheme = scheme.unwrap_or_default();
+                let text = format!("unsupported protocol scheme \"{scheme}\"");
+                return Err(ClientError::new(Kind::Request, text));
+            }
+        };
+        if is_plain
+            && let Some(proxy) = self.proxies.of(request.uri())
+            && let Some(authorization) = &proxy.authorization
+        {
+            request
+                .headers_mut()
+                .insert(header::PROXY_AUTHORIZATION, authorization.clone());
+        }
+        let limit = headers_within.unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT);
+        match timeout(limit, self.pool.request(request)).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(reason)) => Err(error::of(&reason)),
+            Err(_) => Err(ClientError::new(
+                Kind::Timeout,
+                "net/http: timeout awaiting response headers",
+            )),
+        }
+    }
+}
+
+/// Makes connections for the pool.
+#[derive(Debug, Clone)]
+struct Connector(Arc<Dialler>);
+
+impl tower::Service<Uri> for Connector {
+    type Response = Wire;
+    type Error = ClientError;
+    type Future = Pin<Box<dyn Future<Output = Result<Wire, ClientError>> + Send>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), ClientError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let dialler = Arc::clone(&self.0);
+        Box::pin(async move { dialler.connect(&uri).await })
+    }
+}
+
+#[derive(Debug)]
+struct Dialler {
+    tls: TlsSource,
+    proxies: Arc<Proxies>,
+    limit: Duration,
+}
+
+impl Dialler {
+    async fn connect(&self, uri: &Uri) -> Result<Wire, ClientError> {
+        let host = uri
+            .host()
+            .filter(|host| !host.is_empty())
+            .ok_or_else(|| ClientError::new(Kind::Request, "http: no Host in request URL"))?;
+        let is_tls = uri.scheme_str() == Some("https");
+        let port = uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
+        let proxy = self.proxies.of(uri);
+        let stream: Box<dyn Io> = match proxy {
+            None => Box::new(self.dial(host, port).await?),
+            Some(proxy) => self
+                .reach(proxy, is_tls, host, port)
+                .await
+                .map_err(|error| {
+                    let text = format!("proxyconnect tcp: {error}");
+                    let outer = ClientError::new(Kind::Connect, text);
+                    if error.is_timeout() {
+                        outer.timed_out()
+                    } else {
+                        outer
+                    }
+                })?,
+        };
+        if !is_tls {
+            let is_proxied = proxy.is_some();
+            return Ok(Wire::new(stream, is_proxied, false));
+        }
+        let stream = self.secure(host, stream).await?;
+        let is_h2 = stream.get_ref().1.alpn_protocol() == Some(H2);
+        Ok(Wire::new(Box::new(stream), false, is_h2))
+    }
+
+    /// Connects to a proxy, and lets it connect to `host` if requests are to be encrypted all the way.
+    async fn reach(
+        &self,
+        proxy: &Proxy,
+        is_tunnel: bool,
+        host: &str,
+        port: u16,
+    ) -> Result<Box<dyn Io>, ClientError> {
+        let stream = self.dial(&proxy.host, proxy.port).await?;
+        let mut stream: Box<dyn Io> = if proxy.is_tls {
+            let client = self.tls.for_proxy()?;
+            Box::new(handshake(&client, &proxy.host, stream).await?)
+        } else {
+            Box::new(stream)
+        };
+        if is_tunnel {
+            let asked = tunnel(
+                &mut stream,
+                proxy,
+                &self.proxies.connect_headers,
+                host,
+                port,
+            );
+            match timeout(HANDSHAKE, asked).await {
+                Ok(connected) => connected?,
+                Err(_) => {
+                    let error = ClientError::new(Kind::Connect, "i/o timeout");
+                    return Err(error.timed_out());
+                }
+            }
+        }
+        Ok(stream)
+    }
+
+    async fn secure(
+        &self,
+        host: &str,
+        stream: Box<dyn Io>,
+    ) -> Result<tls::client::TlsStream<Box<dyn Io>>, ClientError> {
+        let client = self.tls.current()?;
+        handshake(&client, host, stream).await
+    }
+
+    /// Connects to one of the host's addresses. What fails first is what is told.
+    async fn dial(&self, host: &str, port: u16) -> Result<TcpStream, ClientError> {
+        let deadline = Instant::now() + self.limit;
+        let host = bare(host);
+        let failed = |text: String| ClientError::new(Kind::Connect, text);
+        let addresses: Vec<SocketAddr> = match host.parse() {
+            Ok(address) => vec![SocketAddr::new(address, port)],
+            Err(_) => match timeout_at(deadline, lookup_host((host, port))).await {
+                Ok(Ok(found)) => found.collect(),
+                Ok(Err(_)) => {
+                    return Err(failed(format!("dial tcp: lookup {host}: no such host")));
+                }
+                Err(_) => {
+                    let text = format!("dial tcp: lookup {host}: i/o timeout");
+                    return Err(failed(text).timed_out());
+                }
+            },
+        };
+        let mut first = None;
+        for (index, address) in addresses.iter().enumerate() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let share = left / u32::try_from(addresses.len() - index).unwrap_or(1);
+            let error = match timeout(share, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => {
+                    // Without it, small requests wait for acknowledgements.
+                    let _set = stream.set_nodelay(true).is_ok();
+                    return Ok(stream);
+                }
+                Ok(Err(reason)) => {
+                    let text = format!("dial tcp {address}: connect: {}", words(&reason));
+                    failed(text)
+                }
+                Err(_) => failed(format!("dial tcp {address}: i/o timeout")).timed_out(),
+            };
+            first.get_or_insert(error);
+        }
+        Err(first.unwrap_or_else(|| failed(format!("dial tcp: lookup {host}: no such host"))))
+    }
+}
+
+async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
+    client: &tls::client::Client,
+    host: &str,
+    stream: S,
+) -> Result<tls::client::TlsStream<S>, ClientError> {
+    client
+        .connect(host, stream, HANDSHAKE)
+        .await
+        .map_err(|reason| {
+            let tls = |text: String| ClientError::new(Kind::Tls, text);
+            match reason.kind() {
+                io::ErrorKind::TimedOut => {
+                    tls("net/http: TLS handshake timeout".into()).timed_out()
+                }
+                io::ErrorKind::UnexpectedEof => tls("EOF".into()),
+                _ => tls(error::tls_reason(&reason).unwrap_or_else(|| words(&reason))),
+            }
+        })
+}
+
+/// Asks a proxy to connect to `host`.
+async fn tunnel(
+    stream: &mut Box<dyn Io>,
+    proxy: &Proxy,
+    headers: &HeaderMap,
+    host: &str,
+    port: u16,
+) -> Result<(), ClientError> {
+    let place = format!("{host}:{port}");
+    let mut request = format!("CONNECT {place} HTTP/1.1\r\nHost: {place}\r\n").into_bytes();
+    let authorization = proxy.authorization.iter();
+    let authorization = authorization.map(|value| (&header::PROXY_AUTHORIZATION, value));
+    let mut add = |(name, value): (&header::HeaderName, &HeaderValue)| {
+        request.extend_from_slice(name.as_str().as_bytes());
+        request.extend_from_slice(b": ");
+        request.extend_from_slice(value.as_bytes());
+        request.extend_from_slice(b"\r\n");
+    };
+    if !headers.contains_key(header::PROXY_AUTHORIZATION) {
+        for pair in authorization {
+            add(pair);
+        }
+    }
+    for pair in headers {
+        add(pair);
+    }
+    request.extend_from_slice(b"\r\n");
+    let broken = |reason: io::Error| ClientError::new(Kind::Connect, words(&reason));
+    stream.write_all(&request).await.map_err(broken)?;
+    stream.flush().await.map_err(broken)?;
+    // Byte by byte: what follows the answer belongs to the tunnel.
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\n") {
+        if answer.len() >= LARGEST_CONNECT_ANSWER {
+            let text = "the proxy's answer is too large";
+            return Err(ClientError::new(Kind::Connect, text));
+        }
+        match stream.read_u8().await {
+            Ok(byte) => answer.push(byte),
+            Err(reason) if reason.kind() == io::ErrorKind::UnexpectedEof => {
+                return Err(ClientError::new(Kind::Connect, "unexpected EOF"));
+            }
+            Err(reason) => return Err(broken(reason)),
+        }
+    }
+    let answer = String::from_utf8_lossy(&answer);
+    let line = answer.lines().next().unwrap_or_default();
+    let (version, status) = line.split_once(' ').unwrap_or_default();
+    if version.starts_with("HTTP/1.") && status.starts_with("200") {
+        return Ok(());
+    }
+    // Go shows what follows the number.
+    let reason = status.split_once(' ').map_or(status, |(_, reason)| reason);
+    Err(ClientError::new(Kind::Connect, reason))
+}
+
+/// A bidirectional stream, whatever it is made of.
+trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Io for S {}
+
+/// A connection as the pool takes it.
+struct Wire {
+    io: TokioIo<Box<dyn Io>>,
+    is_proxied: bool,
+    is_h2: bool,
+}
+
+impl Wire {
+    fn new(stream: Box<dyn Io>, is_proxied: bool, is_h2: bool) -> Self {
+        Self {
+            io: TokioIo::new(stream),
+            is_proxied,
+            is_h2,
+        }
+    }
+}
+
+impl Connection for Wire {
+    fn connected(&self) -> Connected {
+        let connected = Connected::new().proxy(self.is_proxied);
+        if self.is_h2 {
+            connected.negotiated_h2()
+        } else {
+            connected
+        }
+    }
+}
+
+impl rt::Read for Wire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: rt::ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buffer)
+    }
+}
+
+impl rt::Write for Wire {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, slices)
+    }
+}
+
+/// TLS settings whose files are read again when they change, for connections to come.
+#[derive(Debug)]
+struct TlsSource {
+    settings: tls::client::Settings,
+    files: Vec<PathBuf>,
+    current: Mutex<Option<Loaded>>,
+}
+
+#[derive(Debug)]
+struct Loaded {
+    stamps: Vec<Option<(SystemTime, u64)>>,
+    client: tls::client::Client,
+}
+
+impl TlsSource {
+    /// Reads the files, so that a missing one is told at once. The system's authorities are read when they are needed.
+    fn new(settings: tls::client::Settings) -> Result<Self, ClientError> {
+        let authorities = match &settings.roots {
+            Roots::Authorities(pem) => Some(pem),
+            Roots::Pinned { certificates, .. } => Some(certificates),
+            Roots::System | Roots::Nobody => None,
+        };
+        let identity = settings.identity.as_ref();
+        let identity = identity.map(|identity| [&identity.certificates, &identity.key]);
+        let all = authorities
+            .into_iter()
+            .chain(identity.into_iter().flatten());
+        let files = all.filter_map(|pem| match pem {
+            Pem::File(path) => Some(path.clone()),
+            Pem::Text(_) => None,
+        });
+        let is_plain = authorities.is_none() && identity.is_none();
+        let source = Self {
+            files: files.collect(),
+            settings,
+            current: Mutex::new(None),
+        };
+        if !is_plain {
+            source.current()?;
+        }
+        Ok(source)
+    }
+
+    /// Returns what the next connection is to be made with.
+    fn current(&self) -> Result<tls::client::Client, ClientError> {
+        let stamps: Vec<_> = self.files.iter().map(|file| stamp(file)).collect();
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(loaded) = &*current
+            && loaded.stamps == stamps
+        {
+            return Ok(loaded.client.clone());
+        }
+        match tls::client::Client::new(&self.settings) {
+            Ok(client) => {
+                *current = Some(Loaded {
+                    stamps,
+                    client: client.clone(),
+                });
+                Ok(client)
+            }
+            Err(reason) => match &mut *current {
+                Some(loaded) => {
+                    warn!(%reason, "changed TLS files cannot be used; those read before stay in use");
+                    loaded.stamps = stamps;
+                    Ok(loaded.client.clone())
+                }
+                None => Err(ClientError::new(Kind::Settings, self.text_of(&reason))),
+            },
+        }
+    }
+
+    /// Returns what connections to a proxy are made with: the same trust, and HTTP/1.1.
+    fn for_proxy(&self) -> Result<tls::client::Client, ClientError> {
+        let settings = tls::client::Settings {
+            alpn: vec![HTTP_1_1],
+            server_name: None,
+            ..self.settings.clone()
+        };
+        tls::client::Client::new(&settings)
+            .map_err(|reason| ClientError::new(Kind::Settings, self.text_of(&reason)))
+    }
+
+    /// Says what is wrong in Go's words where it is a missing file.
+    fn text_of(&self, error: &tls::Error) -> String {
+        let tls::Error::File { path, reason } = error else {
+            return error.to_string();
+        };
+        let is_authority =
+            matches!(&self.settings.roots, Roots::Authorities(Pem::File(file)) if file == path);
+        let what = if is_authority {
+            "unable to read CA cert: "
+        } else {
+            ""
+        };
+        let (path, reason) = (path.display(), words(reason));
+        format!("{what}unable to read file {path}: open {path}: {reason}")
+    }
+}
+
+fn stamp(file: &PathBuf) -> Option<(SystemTime, u64)> {
+    let metadata = fs::metadata(file).ok()?;
+    Some((metadata.modified().ok()?, metadata.len()))
+}
