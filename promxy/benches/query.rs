@@ -192,6 +192,7 @@ fn planning(bencher: Bencher<'_, '_>, panel: &str) {
     let settings = plan::Settings {
         default_step_ms: 60_000,
         groups: Groups::Overlapping,
+        loses_labels: false,
         is_histogram: &|_| false,
     };
     bencher.bench_local(|| plan::plan(black_box(&expr), RANGE, settings));

@@ -74,6 +74,11 @@ pub trait Upstream: Send + Sync {
     /// Returns the exemplars of the series that fulfil a selector, for each of them.
     fn exemplars<'a>(&'a self, asked: &'a Asked, asker: &'a Asker) -> Asking<'a, Vec<Exemplars>>;
 
+    /// Whether rules of some group drop labels that tell series apart. Servers would then count as several what is one series here.
+    fn loses_labels(&self) -> bool {
+        false
+    }
+
     /// Whether a metric is known to be a native histogram somewhere.
     fn is_histogram(&self, metric: &str) -> bool;
 

@@ -1,4 +1,8 @@
-//! All recorded queries over groups in memory, compared with what one Prometheus answers that holds everything.
+//! All recorded queries, compared with what one Prometheus answers that holds everything: over groups in memory, over the recorded
+//! answers of servers, over real servers.
+//!
+//! `PROMETHEUS3_BIN` says where Prometheus 3.5 is (`.ci/servers` brings it). Without it the last test says that it skips;
+//! `REQUIRE_REAL_SERVERS=1` turns that into a failure.
 
 #![allow(
     clippy::unwrap_used,
@@ -6,75 +10,290 @@
     reason = "a test says what it compared"
 )]
 
+mod groups_support;
 mod in_memory;
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, HashMap},
+    env, fs,
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
 
-use in_memory::{Likeness, Servers, ask, oracle, queries};
-use promql::parser::ParserOptions;
-use promxy::{api::write_json, config::Groups};
+use groups_support::{Reply, Seen, Stub, start};
+use in_memory::{Servers, oracle, queries};
+use promql::{
+    CancelToken, Engine, EngineOptions, QueryError,
+    parser::ParserOptions,
+    testing::{Load, MemoryStorage, WrittenSample, block_on},
+};
+use promxy::{
+    api::write_json,
+    config::Groups,
+    remote::{
+        self,
+        messages::{BucketSpan, Histogram, Label, Sample, TimeSeries, WriteRequest},
+    },
+    servergroup::decode::Annotations,
+};
+use shared::testing::{process::Program, wire::free_tcp_port};
+use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-/// Queries whose answers differ from the oracle's by decision: case, row of the specification.
-const BY_DECISION: [(&str, &str); 0] = [];
+const PARSER: ParserOptions = ParserOptions::v3_5();
+
+/// The targets of the recorded configuration.
+const TARGETS: [&str; 4] = ["a", "b", "c1", "c2"];
 
 #[test]
-fn groups_answer_as_one_prometheus_would() {
+fn groups_in_memory_answer_as_one_prometheus_would() {
     let runtime = Runtime::new().unwrap();
-    let servers = Servers::new(oracle::groups(), ParserOptions::v3_5());
-    let queries = queries(
-        Arc::new(servers),
-        Groups::Overlapping,
-        ParserOptions::v3_5(),
-    );
-    let (bodies, cases) = (oracle::bodies(), oracle::cases());
-    let (mut equal, mut close, mut failures, mut wrong) = (0, 0, 0, Vec::new());
-    for case in &cases {
-        let (status, expected) = case.expected(&bodies);
-        let outcome = ask(&runtime, &queries, case.query(), case.grid());
-        let by_decision = BY_DECISION.iter().any(|(id, _)| *id == case.id);
-        let difference = match outcome {
-            Ok(outcome) if status == 200 => {
-                let got =
-                    write_json::success(&write_json::value(&outcome.value), &outcome.annotations);
-                match oracle::compare(expected, &got) {
-                    Likeness::Equal => {
-                        equal += 1;
-                        None
-                    }
-                    Likeness::Close => {
-                        close += 1;
-                        None
-                    }
-                    Likeness::Different => Some(got),
-                }
+    let servers = Servers::new(oracle::groups(), PARSER);
+    let queries = queries(Arc::new(servers), Groups::Overlapping, PARSER);
+    oracle::check("in memory", &runtime, &queries);
+}
+
+/// Returns the recorded configuration with other addresses.
+fn config(addresses: &[String]) -> String {
+    let mut config = fs::read_to_string(oracle::file("config-main.yaml")).unwrap();
+    for (number, address) in addresses.iter().enumerate() {
+        config = config.replace(&format!("127.0.0.1:{}", 26020 + number), address);
+    }
+    config
+}
+
+/// Recorded answers by target, path and parameters.
+type Answers = HashMap<(String, String, BTreeMap<String, String>), (u16, String)>;
+
+fn recorded() -> Answers {
+    let bodies = oracle::bodies();
+    let mut answers = Answers::new();
+    for case in oracle::cases() {
+        for request in case.requests() {
+            let params: BTreeMap<String, String> = request.body_params.iter().cloned().collect();
+            for target in request.target.split('+') {
+                let key = (target.to_owned(), request.path.clone(), params.clone());
+                answers.insert(key, (request.status, bodies[&request.body].clone()));
             }
-            Err(failure) if status == failure.kind.http().0 => {
-                failures += 1;
-                // The API names the parameter that is wrong.
-                let message = format!("invalid parameter \"query\": {}", failure.message);
-                let kind = failure.kind.http().1;
-                let got = write_json::error(kind, &message, &failure.annotations);
-                (got != expected).then_some(got)
-            }
-            Ok(outcome) => Some(write_json::value(&outcome.value)),
-            Err(failure) => Some(failure.message),
-        };
-        if let Some(got) = difference.filter(|_| !by_decision) {
-            wrong.push(format!(
-                "{} {:?}\n  expected {expected}\n  got      {got}",
-                case.id, case.params
-            ));
         }
     }
-    println!(
-        "{} queries: {equal} equal to the oracle, {close} but for the last digits, {failures} fail alike, {} differ by decision, {} wrong",
-        cases.len(),
-        BY_DECISION.len(),
-        wrong.len()
-    );
-    for text in &wrong {
-        println!("{}", text.chars().take(1500).collect::<String>());
+    answers
+}
+
+/// Answers a query as a server with these series would.
+fn evaluated(storage: &MemoryStorage, request: &Seen) -> Reply {
+    let engine = Engine::new(EngineOptions::new(PARSER));
+    let text = request.param("query").unwrap();
+    let grid = oracle::grid(|name| request.param(name));
+    let query = if grid.is_instant() {
+        engine.instant_query(text, grid.start)
+    } else {
+        engine.range_query(text, grid.start, grid.end, grid.step)
+    };
+    let outcome = query.map(|query| block_on(query.run(storage, &CancelToken::default())));
+    let value = outcome.and_then(|outcome| outcome.value);
+    let none = Annotations::default();
+    match value {
+        Ok(value) => Reply::json(200, write_json::success(&write_json::value(&value), &none)),
+        Err(error) => {
+            let (status, kind) = QueryError::http(&error);
+            Reply::json(status, write_json::error(kind, &error.to_string(), &none))
+        }
     }
-    assert!(wrong.is_empty());
+}
+
+#[test]
+fn recorded_answers_of_servers_become_the_answer_of_one_prometheus() {
+    let runtime = Runtime::new().unwrap();
+    let answers = Arc::new(recorded());
+    let (replayed, computed) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let storages = oracle::loads().into_iter().map(|(name, load)| {
+        let mut storage = MemoryStorage::new();
+        storage.load(&load);
+        (name, storage)
+    });
+    let storages: Arc<HashMap<String, MemoryStorage>> = Arc::new(storages.collect());
+    let stubs = TARGETS.map(|target| {
+        let (answers, storages) = (Arc::clone(&answers), Arc::clone(&storages));
+        let (replayed, computed) = (Arc::clone(&replayed), Arc::clone(&computed));
+        Stub::new(move |request| {
+            let params = request.body_params.iter().cloned().collect();
+            let key = (target.to_owned(), request.path.clone(), params);
+            if let Some((status, body)) = answers.get(&key) {
+                replayed.fetch_add(1, Relaxed);
+                return Reply::json(*status, body.clone());
+            }
+            computed.fetch_add(1, Relaxed);
+            evaluated(&storages[&target.replace(['1', '2'], "")], request)
+        })
+    });
+    let addresses: Vec<String> = stubs.iter().map(|stub| stub.address.to_string()).collect();
+    let running = runtime.block_on(async { start(&config(&addresses)) });
+    let groups = Arc::new(running.groups.clone());
+    let queries = queries(groups, Groups::Overlapping, PARSER);
+    oracle::check("recorded answers", &runtime, &queries);
+    println!(
+        "{} requests had a recorded answer, {} were evaluated on the dataset",
+        replayed.load(Relaxed),
+        computed.load(Relaxed)
+    );
+}
+
+/// A real server with the series of a group.
+struct Server {
+    _folder: TempDir,
+    port: u16,
+    _program: Program,
+}
+
+impl Server {
+    fn start(binary: &str, load: &Load) -> Self {
+        let folder = TempDir::new().unwrap();
+        let port = free_tcp_port();
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        fs::write(folder.path().join("prometheus.yml"), "global: {}\n").unwrap();
+        let program = Program::spawn(
+            Command::new(binary)
+                .arg(format!("--config.file={}", path("prometheus.yml")))
+                .arg(format!("--storage.tsdb.path={}", path("data")))
+                .arg("--storage.tsdb.retention.time=100y")
+                .arg("--web.enable-remote-write-receiver")
+                .arg("--enable-feature=native-histograms")
+                .arg(format!("--web.listen-address=127.0.0.1:{port}")),
+        );
+        let deadline = Instant::now() + Duration::from_secs(120);
+        while post(port, "/-/ready", "GET", &[]) != Some(200) {
+            assert!(Instant::now() < deadline, "Prometheus did not start");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        for request in writes(load) {
+            let status = post(port, "/api/v1/write", "POST", &remote::encode(&request));
+            assert!(
+                matches!(status, Some(200 | 204)),
+                "remote write: {status:?}"
+            );
+        }
+        Self {
+            _folder: folder,
+            port,
+            _program: program,
+        }
+    }
+}
+
+/// Makes a request and returns the status.
+fn post(port: u16, path: &str, method: &str, body: &[u8]) -> Option<u16> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream
+        .set_read_timeout(Some(Duration::from_secs(60)))
+        .ok()?;
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Type: application/x-protobuf\r\n\
+         Content-Encoding: snappy\r\nX-Prometheus-Remote-Write-Version: 0.1.0\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).ok()?;
+    stream.write_all(body).ok()?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).ok()?;
+    let text = String::from_utf8_lossy(&answer);
+    text.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// Returns the samples of a group, one request for each time.
+fn writes(load: &Load) -> impl Iterator<Item = WriteRequest> {
+    let mut by_time: BTreeMap<i64, Vec<TimeSeries>> = BTreeMap::new();
+    for series in &load.series {
+        let labels = series.labels.iter().map(|(name, value)| Label {
+            name: name.to_owned(),
+            value: value.to_owned(),
+        });
+        let labels: Vec<Label> = labels.collect();
+        for sample in &series.samples {
+            let at_time = by_time.entry(sample.timestamp).or_default();
+            at_time.push(time_series(labels.clone(), sample));
+        }
+    }
+    by_time
+        .into_values()
+        .map(|timeseries| WriteRequest { timeseries })
+}
+
+fn time_series(labels: Vec<Label>, sample: &WrittenSample) -> TimeSeries {
+    let timestamp = sample.timestamp;
+    let Some(histogram) = &sample.histogram else {
+        let value = sample.value;
+        return TimeSeries {
+            labels,
+            samples: vec![Sample { value, timestamp }],
+            histograms: Vec::new(),
+        };
+    };
+    // Integers, as counters have them.
+    let parts = histogram.to_parts();
+    let mut before = 0;
+    let deltas = parts.positive_counts.iter().map(|count| {
+        let delta = *count as i64 - before;
+        before = *count as i64;
+        delta
+    });
+    let spans = parts.positive_spans.iter().map(|span| BucketSpan {
+        offset: span.offset,
+        length: span.length,
+    });
+    let histogram = Histogram {
+        count_int: Some(parts.count as u64),
+        sum: parts.sum,
+        schema: parts.schema,
+        zero_threshold: parts.zero_threshold,
+        zero_count_int: Some(parts.zero_count as u64),
+        positive_spans: spans.collect(),
+        positive_deltas: deltas.collect(),
+        timestamp,
+        ..Histogram::default()
+    };
+    TimeSeries {
+        labels,
+        samples: Vec::new(),
+        histograms: vec![histogram],
+    }
+}
+
+#[test]
+fn real_servers_answer_as_one_prometheus_would() {
+    let binary = env::var("PROMETHEUS3_BIN").unwrap_or_default();
+    if binary.is_empty() {
+        assert!(
+            env::var("REQUIRE_REAL_SERVERS").is_err(),
+            "PROMETHEUS3_BIN is not set"
+        );
+        println!("SKIPPED: no Prometheus (PROMETHEUS3_BIN)");
+        return;
+    }
+    let loads: HashMap<String, Load> = oracle::loads().into_iter().collect();
+    let servers =
+        TARGETS.map(|target| Server::start(&binary, &loads[&target.replace(['1', '2'], "")]));
+    let addresses: Vec<String> = servers
+        .iter()
+        .map(|server| format!("127.0.0.1:{}", server.port))
+        .collect();
+    let runtime = Runtime::new().unwrap();
+    let plain = config(&addresses);
+    let by_remote_read = plain.replace("      labels:", "      remote_read: true\n      labels:");
+    assert_ne!(plain, by_remote_read);
+    for (name, config) in [
+        ("real servers", plain),
+        ("real servers, remote read", by_remote_read),
+    ] {
+        let running = runtime.block_on(async { start(&config) });
+        let groups = Arc::new(running.groups.clone());
+        let queries = queries(groups, Groups::Overlapping, PARSER);
+        oracle::check(name, &runtime, &queries);
+    }
 }

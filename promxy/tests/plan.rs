@@ -193,6 +193,7 @@ fn requests(text: &str, grid: Grid) -> Option<Vec<Request>> {
     let settings = Settings {
         default_step_ms: 60_000,
         groups: Groups::Overlapping,
+        loses_labels: false,
         is_histogram: &|_| false,
     };
     let plan = plan(query.expr(), grid, settings);

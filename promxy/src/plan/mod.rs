@@ -32,6 +32,8 @@ pub struct Settings<'a> {
     pub default_step_ms: i64,
     /// Whether groups may hold the same series.
     pub groups: Groups,
+    /// Whether servers have labels that are dropped here, so that several of their series are one here.
+    pub loses_labels: bool,
     /// Whether a metric of this name is a native histogram.
     pub is_histogram: &'a dyn Fn(&str) -> bool,
 }
@@ -41,6 +43,7 @@ impl std::fmt::Debug for Settings<'_> {
         f.debug_struct("Settings")
             .field("default_step_ms", &self.default_step_ms)
             .field("groups", &self.groups)
+            .field("loses_labels", &self.loses_labels)
             .finish_non_exhaustive()
     }
 }
@@ -141,7 +144,7 @@ pub struct Plan {
 /// use promxy::{config::Groups, plan::{Fetch, Settings, plan}, servergroup::time_range::Grid};
 ///
 /// let query = parse("sum by (job) (rate(errors_total[5m])) / scalar(up) > 2", &ParserOptions::v3_5())?;
-/// let settings = Settings { default_step_ms: 60_000, groups: Groups::Overlapping, is_histogram: &|_| false };
+/// let settings = Settings { default_step_ms: 60_000, groups: Groups::Overlapping, loses_labels: false, is_histogram: &|_| false };
 /// let plan = plan(&query, Grid::instant(0), settings);
 /// let texts: Vec<&str> = plan.fetches.iter().map(|fetch| fetch.text.as_str()).collect();
 /// assert_eq!(texts, ["sum by (job) (rate(errors_total[5m]))", "up"]);
@@ -343,7 +346,9 @@ impl Planner<'_> {
             NodeKind::Binary(binary) => {
                 self.is_selector_with_literal(binary) && self.data(id, &asked)
             }
-            NodeKind::Aggregate(aggregate) if facts.aggregations == 1 => {
+            NodeKind::Aggregate(aggregate)
+                if facts.aggregations == 1 && !self.settings.loses_labels =>
+            {
                 self.aggregate(id, aggregate, &asked)
             }
             _ => false,

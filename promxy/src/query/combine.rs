@@ -4,7 +4,7 @@
 //! What they answer to an aggregation are parts of a whole, if groups hold different series. Whether they do is configured
 //! ([`Groups`]): by default equal partial results are taken for copies, and the first group's counts.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use promql::parser::AggregateOp;
 
@@ -40,26 +40,8 @@ pub(super) enum Copies {
 /// Returns the series of all groups, no two of which have the same labels.
 pub(super) fn series<D: Mergeable>(parts: Vec<Part<D>>, context: &D::Context) -> Vec<Series<D>> {
     let series = merge::sets(members(parts), Options::GROUPS, context);
-    if !has_equal_labels(&series) {
-        return series;
-    }
     // Within one group, rules on labels can make series equal.
-    let mut places: HashMap<Labels, usize> = HashMap::new();
-    let mut unique: Vec<Series<D>> = Vec::with_capacity(series.len());
-    for next in series {
-        if let Some(place) = places.get(&next.labels) {
-            let first = unique.swap_remove(*place);
-            let data = first.data.merge(next.data, Options::GROUPS, context);
-            let labels = first.labels;
-            unique.push(Series { labels, data });
-            let last = unique.len() - 1;
-            unique.swap(*place, last);
-        } else {
-            places.insert(next.labels.clone(), unique.len());
-            unique.push(next);
-        }
-    }
-    unique
+    merge::unique(series, context)
 }
 
 /// Returns partial results of an aggregation, for the engine to finish. Of sums and the like, several may have the same labels.
@@ -142,16 +124,6 @@ fn copies(parts: &[Part<Column<Native>>]) -> Copies {
         }
     }
     Copies::None
-}
-
-fn has_equal_labels<D>(series: &[Series<D>]) -> bool {
-    let mut hashes: Vec<u64> = series.iter().map(|series| series.labels.hash64()).collect();
-    hashes.sort_unstable();
-    if hashes.windows(2).all(|pair| pair[0] < pair[1]) {
-        return false;
-    }
-    let mut seen = HashSet::new();
-    !series.iter().all(|series| seen.insert(&series.labels))
 }
 
 impl Group {

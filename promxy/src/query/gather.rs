@@ -77,6 +77,7 @@ fn plan_of(source: &Source, query: &Query, grid: Grid, kept: &[NodeId]) -> Plan 
     let settings = plan::Settings {
         default_step_ms: super::millis(source.default_step),
         groups: source.groups,
+        loses_labels: source.upstream.loses_labels(),
         is_histogram: &|name| source.upstream.is_histogram(name),
     };
     plan_keeping(query.expr(), grid, settings, kept)

@@ -27,7 +27,7 @@ use super::{
 use crate::{
     config::{Config, HttpClient, Pool, ServerGroup},
     discovery::{Environment, Following, client_settings},
-    labels::Labels,
+    labels::{Labels, metric_relabel},
     merge,
     series::{Column, Native, Samples},
     upstream::{Answer, Asked, Asker, Asking, Exemplar, Exemplars, Metadata, Part, Upstream},
@@ -441,6 +441,16 @@ impl Upstream for Groups {
             let answers = scatter::groups(asking.collect()).await?;
             Ok(united_exemplars(answers.into_iter().flatten()))
         })
+    }
+
+    fn loses_labels(&self) -> bool {
+        let running = self.0.current.load();
+        let loses = |group: &Arc<Group>| {
+            let rules = &group.common.config.metrics_relabel;
+            let mut dropped = metric_relabel::names_backward(rules, &[], false).into_iter();
+            dropped.any(|name| metric_relabel::forward_names(rules, &[name]).is_empty())
+        };
+        running.groups.iter().any(loses)
     }
 
     fn is_histogram(&self, metric: &str) -> bool {

@@ -54,7 +54,7 @@ impl Servers {
         Self { groups, engine }
     }
 
-    fn rules<'a>(&self, group: &'a Group) -> TargetRules<'a> {
+    fn rules(group: &Group) -> TargetRules<'_> {
         TargetRules {
             added: &group.labels,
             metrics_relabel: &[],
@@ -69,7 +69,7 @@ impl Servers {
         text: &str,
         grid: Grid,
         asker: &Asker,
-    ) -> Result<(Vec<Series<Column<Native>>>, Annotations), UpstreamError> {
+    ) -> Result<Answer<Vec<Series<Column<Native>>>>, UpstreamError> {
         let query = if grid.is_instant() {
             self.engine.instant_query(text, grid.start)
         } else {
@@ -91,7 +91,10 @@ impl Servers {
         let mut annotations = Annotations::default();
         annotations.add_warnings(said.warnings(text));
         annotations.add_infos(said.infos(text));
-        Ok((columns(value, grid), annotations))
+        Ok(Answer {
+            data: columns(value, grid),
+            annotations,
+        })
     }
 
     fn query(
@@ -103,11 +106,11 @@ impl Servers {
         let mut answer = Answer::<Vec<Part<Column<Native>>>>::default();
         for (number, group) in self.groups.iter().enumerate() {
             let mut members = Vec::new();
-            if let Some(text) = for_target(text, self.rules(group)) {
+            if let Some(text) = for_target(text, Self::rules(group)) {
                 for replica in &group.replicas {
-                    let (series, said) = self.evaluate(replica, &text, grid, asker)?;
-                    answer.annotations.merge(said);
-                    members.push(with_labels(series, &group.labels));
+                    let answered = self.evaluate(replica, &text, grid, asker)?;
+                    answer.annotations.merge(answered.annotations);
+                    members.push(with_labels(answered.data, &group.labels));
                 }
             }
             answer.data.push(Part {

@@ -11,12 +11,13 @@ use promql::{
     storage::stale_marker,
     testing::{Load, LoadedSeries, MemoryStorage, WrittenSample},
 };
-use promxy::{labels::Labels, servergroup::time_range::Grid};
+use promxy::{api::write_json, labels::Labels, query::Queries, servergroup::time_range::Grid};
 use serde::Deserialize;
 use serde_json::Value;
 use shared::testing::golden;
+use tokio::runtime::Runtime;
 
-use super::Group;
+use super::{Group, Likeness};
 
 /// Returns a recorded file.
 pub(crate) fn file(name: &str) -> PathBuf {
@@ -139,6 +140,20 @@ pub(crate) struct Case {
     pub(crate) params: BTreeMap<String, String>,
     promxy: Answer,
     oracle: Oracle,
+    downstream: Vec<Vec<Request>>,
+}
+
+/// A request that the original made.
+#[derive(Deserialize)]
+pub(crate) struct Request {
+    /// The target, or several with `+` between them.
+    pub(crate) target: String,
+    pub(crate) path: String,
+    #[serde(default)]
+    pub(crate) body_params: Vec<(String, String)>,
+    pub(crate) status: u16,
+    /// The key of the body.
+    pub(crate) body: String,
 }
 
 #[derive(Deserialize)]
@@ -173,24 +188,17 @@ pub(crate) fn bodies() -> HashMap<String, String> {
 }
 
 impl Case {
+    /// Returns the requests that the original made.
+    pub(crate) fn requests(&self) -> impl Iterator<Item = &Request> {
+        self.downstream.iter().flatten()
+    }
+
     pub(crate) fn query(&self) -> &str {
         &self.params["query"]
     }
 
     pub(crate) fn grid(&self) -> Grid {
-        let time = |name: &str| {
-            let seconds: f64 = self.params[name].parse().unwrap();
-            seconds.trunc() as i64 * 1000 + (seconds.fract() * 1000.0).round() as i64
-        };
-        if self.kind == "instant" {
-            Grid::instant(time("time"))
-        } else {
-            Grid {
-                start: time("start"),
-                end: time("end"),
-                step: time("step"),
-            }
-        }
+        grid(|name| self.params.get(name).map(String::as_str))
     }
 
     /// Returns the status and the body of what is right.
@@ -203,15 +211,90 @@ impl Case {
     }
 }
 
+/// Reads the times of a request as the API does: whole seconds, and the rest to the nearest millisecond.
+pub(crate) fn grid<'a>(param: impl Fn(&str) -> Option<&'a str>) -> Grid {
+    let time = |name: &str| {
+        let seconds: f64 = param(name).unwrap().parse().unwrap();
+        seconds.trunc() as i64 * 1000 + (seconds.fract() * 1000.0).round() as i64
+    };
+    if param("time").is_some() {
+        Grid::instant(time("time"))
+    } else {
+        Grid {
+            start: time("start"),
+            end: time("end"),
+            step: time("step"),
+        }
+    }
+}
+
+/// Queries whose answers differ from the oracle's by decision: case, row of the specification.
+const BY_DECISION: [(&str, &str); 0] = [];
+
+/// Asks all recorded queries and compares the answers with the oracle's.
+pub(crate) fn check(name: &str, runtime: &Runtime, queries: &Queries) {
+    let (bodies, cases) = (bodies(), cases());
+    let (mut equal, mut close, mut failures, mut wrong) = (0, 0, 0, Vec::new());
+    for case in &cases {
+        let (status, expected) = case.expected(&bodies);
+        let outcome = super::ask(runtime, queries, case.query(), case.grid());
+        let by_decision = BY_DECISION.iter().any(|(id, _)| *id == case.id);
+        let difference = match outcome {
+            Ok(outcome) if status == 200 => {
+                let value = write_json::value(&outcome.value);
+                let got = write_json::success(&value, &outcome.annotations);
+                match compare(expected, &got) {
+                    Likeness::Equal => {
+                        equal += 1;
+                        None
+                    }
+                    Likeness::Close => {
+                        close += 1;
+                        None
+                    }
+                    Likeness::Different => Some(got),
+                }
+            }
+            Err(failure) if status == failure.kind.http().0 => {
+                failures += 1;
+                // The API names the parameter that is wrong.
+                let message = format!("invalid parameter \"query\": {}", failure.message);
+                let kind = failure.kind.http().1;
+                let got = write_json::error(kind, &message, &failure.annotations);
+                (got != expected).then_some(got)
+            }
+            Ok(outcome) => Some(write_json::value(&outcome.value)),
+            Err(failure) => Some(failure.message),
+        };
+        if let Some(got) = difference.filter(|_| !by_decision) {
+            wrong.push(format!(
+                "{} {:?}\n  expected {expected}\n  got      {got}",
+                case.id, case.params
+            ));
+        }
+    }
+    println!(
+        "{name}: {} queries: {equal} equal to the oracle, {close} but for the last digits, {failures} fail alike, \
+         {} differ by decision, {} wrong",
+        cases.len(),
+        BY_DECISION.len(),
+        wrong.len()
+    );
+    for text in &wrong {
+        println!("{}", text.chars().take(1500).collect::<String>());
+    }
+    assert!(wrong.is_empty());
+}
+
 /// How a body differs from another: not, in the last digits, in value.
-pub(crate) fn compare(expected: &str, got: &str) -> super::Likeness {
+fn compare(expected: &str, got: &str) -> Likeness {
     let data = |body: &str| -> Value {
         let mut body: Value = serde_json::from_str(body).unwrap();
         body["data"].take()
     };
     let (expected, got) = (data(expected), data(got));
     if expected["resultType"] != got["resultType"] {
-        return super::Likeness::Different;
+        return Likeness::Different;
     }
     super::likeness(&points(&expected), &points(&got))
 }
