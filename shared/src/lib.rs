@@ -5,12 +5,13 @@
 //! * [`config`]: command-line words and durations as Go programs take them, and secrets
 //! * [`regex`](mod@regex): regular expressions as Go programs take them
 //! * [`discovery`]: where the members of a set come from: a list, a file, Consul (feature `consul`),
-//!   Kubernetes (feature `kubernetes`)
+//!   Kubernetes (feature `kubernetes`); and targets as Prometheus discovers them (feature `targets`)
 //! * [`hashing`]: the hash rings of the originals, point for point
 //! * [`lifecycle`]: signals, named tasks and threads, drain with a deadline
 //! * [`logging`]: log lines in the originals' formats, and a throttle for repeated ones
 //! * [`metrics`]: families for a Prometheus registry, and its `/metrics` page
-//! * [`http`]: serving a router with time limits and drain; over TLS and to those who may (feature `web-config`)
+//! * [`http`]: serving a router with time limits and drain; over TLS and to those who may (feature `web-config`);
+//!   a client with all that Prometheus' clients can be told (feature `http-client`)
 //! * `tls`: certificates for servers and clients, private authorities, pinning (feature `tls`)
 //! * `testing`: child processes, raw peers and golden data (feature `testing`)
 
