@@ -157,11 +157,7 @@ fn parse(secret: &Secret) -> Result<Proxy, ClientError> {
         ClientError::new(Kind::Settings, format!("invalid proxy URL: {reason}"))
     };
     let text = secret.reveal();
-    let url = match text.contains("://") {
-        true => Url::parse(text),
-        // As in the variables, where people leave it out.
-        false => Url::parse(&format!("http://{text}")),
-    };
+    let url = if text.contains("://") { Url::parse(text) } else { Url::parse(&format!("http://{text}")) };
     let url = url.map_err(|error| refused(&error.to_string()))?;
     let is_tls = match url.scheme() {
         "http" => false,
@@ -193,15 +189,12 @@ fn unescape(text: &str) -> String {
             .get(..2)
             .and_then(|code| std::str::from_utf8(code).ok());
         let code = code.and_then(|code| u8::from_str_radix(code, 16).ok());
-        match (first, code) {
-            (b'%', Some(byte)) => {
-                bytes.push(byte);
-                rest = after.get(2..).unwrap_or_default();
-            }
-            _ => {
-                bytes.push(*first);
-                rest = after;
-            }
+        if let (b'%', Some(byte)) = (first, code) {
+            bytes.push(byte);
+            rest = after.get(2..).unwrap_or_default();
+        } else {
+            bytes.push(*first);
+            rest = after;
         }
     }
     String::from_utf8_lossy(&bytes).into_owned()

@@ -204,12 +204,9 @@ impl Dialler {
                 host,
                 port,
             );
-            match timeout(HANDSHAKE, asked).await {
-                Ok(connected) => connected?,
-                Err(_) => {
-                    let error = ClientError::new(Kind::Connect, "i/o timeout");
-                    return Err(error.timed_out());
-                }
+            if let Ok(connected) = timeout(HANDSHAKE, asked).await { connected? } else {
+                let error = ClientError::new(Kind::Connect, "i/o timeout");
+                return Err(error.timed_out());
             }
         }
         Ok(stream)
@@ -457,7 +454,7 @@ impl TlsSource {
 
     /// Returns what the next connection is to be made with.
     fn current(&self) -> Result<tls::client::Client, ClientError> {
-        let stamps: Vec<_> = self.files.iter().map(|file| stamp(file)).collect();
+        let stamps: Vec<_> = self.files.iter().map(stamp).collect();
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(loaded) = &*current
             && loaded.stamps == stamps
