@@ -8,6 +8,7 @@
 )]
 
 #[path = "support/outbound.rs"]
+#[allow(dead_code, reason = "each test uses its part")]
 mod outbound;
 #[path = "support/peers.rs"]
 #[allow(dead_code, reason = "each test uses its part")]
@@ -20,7 +21,7 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 
 use prost::Message as _;
-use shared::testing;
+use shared::testing::{self, golden};
 use veneur_proxy::{
     config::Generation,
     convert,

@@ -17,7 +17,7 @@ mod support;
 
 use std::collections::BTreeMap;
 
-use shared::testing::{self, eventually};
+use shared::testing::{self, eventually, golden};
 use tokio::task::block_in_place;
 use veneur_proxy::{
     proto::forwardrpc::{SEND_METRICS, SEND_METRICS_V2},

@@ -126,7 +126,7 @@ mod tests {
         let rooms = Rooms::new(1 << 20, 1 << 20);
         let mut buffer = rooms.take(20_000);
         assert_eq!(buffer.capacity(), 32_768);
-        buffer.extend_from_slice(&[7; 20_000]);
+        buffer.resize(20_000, 7);
         let place = buffer.as_ptr();
         let shared = rooms.share(buffer);
         let slice = shared.slice(5..10);
