@@ -19,12 +19,14 @@ use peers::Peer;
 /// Three counters in a list.
 const LIST: &[u8] = b"\x0a\x03\x0a\x01a\x0a\x03\x0a\x01b\x0a\x03\x0a\x01c";
 
-/// How many messages each stream brought, and whether it is closed.
+/// How many messages each stream brought that brought any, and whether it is closed. The one that is opened first may become
+/// too old, on a machine that is busy, before there is something to send.
 fn streams(peer: &Peer) -> Vec<(usize, bool)> {
     let calls = peer.calls();
     calls
         .iter()
         .map(|call| (call.messages.len(), call.closed))
+        .filter(|(messages, _)| *messages > 0)
         .collect()
 }
 
@@ -71,11 +73,9 @@ async fn auto_closes_idle_streams_without_being_told() {
     );
     let running = Outbound::start(&file).await;
     running.list(LIST).await;
-    // The first call is the empty stream that finds out whether streams are taken.
-    until("the stream to be closed", || {
-        streams(&peer) == [(0, true), (3, true)]
-    })
-    .await;
+    until("the stream to be closed", || streams(&peer) == [(3, true)]).await;
+    // Before it came the empty one that finds out whether streams are taken.
+    assert!(peer.calls()[0].messages.is_empty());
     assert_eq!(running.end().await.delivered(), 3);
 }
 

@@ -323,6 +323,7 @@ impl Group {
     /// Packs what is for HTTP.
     fn pack(&mut self, packer: &Packer) {
         if self.framing == Protocol::Http && !self.data.is_empty() {
+            debug_assert!(self.packed.is_none(), "nothing is added to what is packed");
             let started = Instant::now();
             let text = std::mem::take(&mut self.data);
             self.packed = Some(Packed {

@@ -4,12 +4,19 @@
 //! keeps such memory for a while, by size and by thread, and much more of it than is in use at any time. So buffers are kept
 //! here, up to a bound.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use bytes::Bytes;
 
 /// Buffers below this size, in bytes, are the allocator's business.
 const SMALL: usize = 8 * 1024;
+/// Sizes of buffers are multiples of this, in bytes, so that they fit again.
+const STEP: usize = 16 * 1024;
+/// How many of those that came back last are tried on.
+const TRIED: usize = 16;
 
 /// Buffers that wait to be used again.
 #[derive(Debug)]
@@ -22,7 +29,8 @@ pub(crate) struct Rooms {
 
 #[derive(Debug, Default)]
 struct Kept {
-    buffers: Vec<Vec<u8>>,
+    /// Those that came back last are at the end.
+    buffers: VecDeque<Vec<u8>>,
     bytes: usize,
 }
 
@@ -41,18 +49,16 @@ impl Rooms {
         if bytes < SMALL {
             return Vec::with_capacity(bytes);
         }
-        let kept = {
-            let mut kept = self.lock();
-            let buffer = kept.buffers.pop();
-            kept.bytes -= buffer.as_ref().map_or(0, Vec::capacity);
-            buffer
-        };
-        let mut buffer = kept.unwrap_or_default();
-        if buffer.capacity() < bytes {
-            // Few sizes, so that soon all are large enough. What it held is not copied.
-            buffer = Vec::with_capacity(bytes.next_power_of_two());
+        let mut kept = self.lock();
+        let fits = |buffer: &Vec<u8>| (bytes..=bytes * 2).contains(&buffer.capacity());
+        let tried = kept.buffers.len().saturating_sub(TRIED)..kept.buffers.len();
+        let place = tried.rev().find(|place| fits(&kept.buffers[*place]));
+        if let Some(buffer) = place.and_then(|place| kept.buffers.remove(place)) {
+            kept.bytes -= buffer.capacity();
+            return buffer;
         }
-        buffer
+        drop(kept);
+        Vec::with_capacity(bytes.next_multiple_of(STEP))
     }
 
     /// Takes a buffer back.
@@ -63,10 +69,14 @@ impl Rooms {
         }
         buffer.clear();
         let mut kept = self.lock();
-        if kept.bytes + bytes <= self.all {
-            kept.bytes += bytes;
-            kept.buffers.push(buffer);
+        // Sizes change with the load: the latest are the ones to keep.
+        while kept.bytes + bytes > self.all
+            && let Some(oldest) = kept.buffers.pop_front()
+        {
+            kept.bytes -= oldest.capacity();
         }
+        kept.bytes += bytes;
+        kept.buffers.push_back(buffer);
     }
 
     /// Makes a buffer of ours shareable; it comes back when nobody holds it any more.
@@ -74,8 +84,8 @@ impl Rooms {
         if buffer.capacity() < SMALL {
             return buffer.into();
         }
-        // It may be held for long, and then not at four times its size.
-        if buffer.len() < buffer.capacity() / 4 {
+        // It may be queued for long, and counts there by what is in it.
+        if buffer.len() < buffer.capacity() / 8 * 5 {
             let bytes = Bytes::copy_from_slice(&buffer);
             self.give(buffer);
             return bytes;
@@ -116,7 +126,7 @@ mod tests {
 
     fn kept(rooms: &Rooms) -> (usize, usize) {
         let kept = rooms.lock();
-        let sum = kept.buffers.iter().map(Vec::capacity).sum::<usize>();
+        let sum: usize = kept.buffers.iter().map(Vec::capacity).sum();
         assert_eq!(sum, kept.bytes);
         (kept.buffers.len(), kept.bytes)
     }
@@ -124,9 +134,9 @@ mod tests {
     #[test]
     fn a_buffer_that_was_shared_is_used_again() {
         let rooms = Rooms::new(1 << 20, 1 << 20);
-        let mut buffer = rooms.take(20_000);
+        let mut buffer = rooms.take(30_000);
         assert_eq!(buffer.capacity(), 32_768);
-        buffer.resize(20_000, 7);
+        buffer.resize(30_000, 7);
         let place = buffer.as_ptr();
         let shared = rooms.share(buffer);
         let slice = shared.slice(5..10);
@@ -135,7 +145,10 @@ mod tests {
         assert_eq!(slice, [7; 5][..]);
         drop(slice);
         assert_eq!(kept(&rooms), (1, 32_768));
-        let again = rooms.take(30_000);
+        // It is neither for more than it has nor for less than half of that.
+        assert_ne!(rooms.take(33_000).as_ptr(), place);
+        assert_ne!(rooms.take(16_000).as_ptr(), place);
+        let again = rooms.take(20_000);
         assert_eq!((again.as_ptr(), again.len()), (place, 0));
         assert_eq!(kept(&rooms), (0, 0));
     }
@@ -151,6 +164,9 @@ mod tests {
             rooms.give(Vec::with_capacity(1 << 16));
         }
         assert_eq!(kept(&rooms), (4, 1 << 18));
+        // The oldest make way.
+        rooms.give(Vec::with_capacity(1 << 15));
+        assert_eq!(kept(&rooms), (4, 3 * (1 << 16) + (1 << 15)));
     }
 
     #[test]
