@@ -149,14 +149,18 @@ impl Import {
         body: Bytes,
     ) -> Result<(Batch, usize), Refusal> {
         let limit = self.limits.inflated_bytes;
-        let text = match encoding {
-            b"" => body.len(),
-            _ => (body.len() * INFLATION).min(limit),
+        // The text, and the room that it takes beside the body.
+        let (text, room) = match encoding {
+            b"" => (body.len(), 0),
+            _ => {
+                let inflated = (body.len() * INFLATION).min(limit);
+                (inflated, inflated)
+            }
         };
         let encoding = encoding.to_vec();
         let packer = Arc::clone(self.destinations.packer());
         let fill = move || {
-            let mut room = packer.texts.take(text);
+            let mut room = packer.texts.take(room);
             let metrics = ImportBody::open_in(&encoding, &body, limit, &mut room)
                 .and_then(|opened| batch.import(&opened));
             packer.texts.give(room);
