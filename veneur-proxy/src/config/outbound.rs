@@ -5,7 +5,7 @@
 //! | `forward_protocol` | `unary` in dual, `stream` in stream files | how gRPC destinations are spoken to: `http`, `unary`, `stream`, or `auto`: stream where they take it, else unary |
 //! | `send_buffer_size` | 16384 | metrics that may wait for one destination |
 //! | `send_buffer_bytes` | 1048576 | bytes that may wait for one destination, as they will travel (HTTP: compressed) |
-//! | `overflow_bytes` | 4194304 in dual, 0 in stream files | bytes that may wait beyond that, for all destinations together |
+//! | `overflow_bytes` | 2097152 in dual, 0 in stream files | bytes that may wait beyond that, for all destinations together |
 //! | `on_full` | `block` | what happens when neither has room: `block` lets the sender wait, `drop` drops and counts |
 //! | `stall_timeout` | 2s in dual, 10s in stream files | a destination that takes nothing for this long is in trouble: nobody waits for it any more |
 //! | `forward_timeout` | none; known in stream files, too | how long a batch may wait for a connection or an answer |

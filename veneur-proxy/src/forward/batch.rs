@@ -26,7 +26,7 @@ use crate::{
 /// How many single metrics, and bytes of them, one batch has, and how many bytes for one destination.
 const MANY: usize = 4096;
 const LARGE: usize = 1 << 20;
-const LARGE_GROUP: usize = 64 * 1024;
+const LARGE_GROUP: usize = 32 * 1024;
 
 /// The metrics of one request, by destination.
 ///

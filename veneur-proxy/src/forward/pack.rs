@@ -17,9 +17,9 @@ const WORKED_ON_HERE: usize = 1 << 20;
 const KEPT_ROOM: usize = 64 * 1024;
 /// The buffers that are kept, for texts and messages that are read and for the metrics of one destination: the largest, and all
 /// of them, in bytes.
-const TEXTS: (usize, usize) = (2 << 20, 4 << 20);
-const MESSAGES: (usize, usize) = (1 << 20, 4 << 20);
-const GROUPS: (usize, usize) = (512 << 10, 6 << 20);
+const TEXTS: (usize, usize) = (1 << 20, 2 << 20);
+const MESSAGES: (usize, usize) = (1 << 20, 2 << 20);
+const GROUPS: (usize, usize) = (512 << 10, 3 << 20);
 /// How much is asked for when an unpacked body outgrows its buffer, in bytes.
 const GROWTH: usize = 64 * 1024;
 
