@@ -8,7 +8,10 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode, header};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
-use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::timeout,
+};
 use tracing::error;
 
 use crate::{
@@ -20,9 +23,12 @@ use crate::{
     telemetry::{Arrival, Telemetry, Throttles},
 };
 
-/// Bodies up to this size, in bytes, are read where they arrive: that takes milliseconds, and every further thread that
-/// inflates bodies keeps memory of its own.
-const SMALL: usize = 1 << 20;
+/// How many times its size a compressed body may well inflate to.
+const INFLATION: usize = 10;
+/// The unit in which room for bodies is given out, in bytes.
+const UNIT: usize = 1024;
+/// How much room a body of unknown length is given at first, in bytes.
+const UNKNOWN: usize = 1 << 20;
 
 /// What takes requests.
 #[derive(Debug)]
@@ -31,9 +37,8 @@ pub(crate) struct Import {
     limits: Limits,
     destinations: Destinations,
     telemetry: Arc<Telemetry>,
-    /// Bounds the memory of large bodies: while they are received, and while they are inflated and read.
-    receiving: Arc<Semaphore>,
-    reading: Arc<Semaphore>,
+    /// The room for all bodies that are received, read, or waiting for destinations, in units.
+    room: Semaphore,
     throttles: Throttles,
 }
 
@@ -60,14 +65,12 @@ impl Import {
         destinations: Destinations,
         telemetry: Arc<Telemetry>,
     ) -> Self {
-        let threads = std::thread::available_parallelism().map_or(2, usize::from);
         Self {
             generation,
             limits,
             destinations,
             telemetry,
-            receiving: Arc::new(Semaphore::new(limits.bodies_at_a_time())),
-            reading: Arc::new(Semaphore::new(threads)),
+            room: Semaphore::new(units(limits.room()) as usize),
             throttles: Throttles::default(),
         }
     }
@@ -116,11 +119,19 @@ impl Import {
         if announced > limit as u64 {
             return Err(ImportError::TooLarge(limit).into());
         }
-        let _place = timeout(self.limits.request_timeout, self.receiving.acquire())
-            .await
-            .map_err(|_| Refusal::Busy)?
-            .map_err(|_| Refusal::Busy)?;
-        let body = timeout(self.limits.request_timeout, receive(body, limit))
+        let wanted = body
+            .size_hint()
+            .exact()
+            .map_or(UNKNOWN, |size| size as usize);
+        let mut place = timeout(
+            self.limits.request_timeout,
+            self.room.acquire_many(units(wanted.min(limit))),
+        )
+        .await
+        .map_err(|_| Refusal::Busy)?
+        .map_err(|_| Refusal::Busy)?;
+        let received = self.receive(body, &mut place);
+        let body = timeout(self.limits.request_timeout, received)
             .await
             .map_err(|_| Refusal::Body)??;
         self.telemetry.arrival(&Arrival::ImportBytes(body.len()));
@@ -130,22 +141,79 @@ impl Import {
         Ok(metrics)
     }
 
-    /// Inflates and reads a body into the batch.
+    /// Inflates and reads a body into the batch, and packs what it holds.
     async fn read(
         &self,
-        batch: Batch,
+        mut batch: Batch,
         encoding: &[u8],
         body: Bytes,
     ) -> Result<(Batch, usize), Refusal> {
         let limit = self.limits.inflated_bytes;
-        if body.len() <= SMALL {
-            return fill(batch, encoding, &body, limit);
-        }
-        let _place = self.reading.acquire().await.map_err(|_| Refusal::Busy)?;
+        // The text, and the room that it takes beside the body.
+        let (text, room) = match encoding {
+            b"" => (body.len(), 0),
+            _ => {
+                let inflated = (body.len() * INFLATION).min(limit);
+                (inflated, inflated)
+            }
+        };
         let encoding = encoding.to_vec();
-        spawn_blocking(move || fill(batch, &encoding, &body, limit))
-            .await
-            .map_err(|_| Refusal::Busy)?
+        let packer = Arc::clone(self.destinations.packer());
+        let fill = move || {
+            let mut room = packer.texts.take(room);
+            let metrics = ImportBody::open_in(&encoding, &body, limit, &mut room)
+                .and_then(|opened| batch.import(&opened));
+            packer.texts.give(room);
+            let metrics = metrics?;
+            batch.pack();
+            Ok((batch, metrics))
+        };
+        let packer = self.destinations.packer();
+        packer.work(text, fill).await.ok_or(Refusal::Busy)?
+    }
+
+    /// Receives a whole body; one that is longer than its place gets more room, as long as there is some.
+    async fn receive<'r>(
+        &'r self,
+        mut body: Incoming,
+        place: &mut SemaphorePermit<'r>,
+    ) -> Result<Bytes, Refusal> {
+        let limit = self.limits.request_bytes;
+        let announced = body.size_hint().exact().unwrap_or(0);
+        let mut first = Bytes::new();
+        let mut whole = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame.map_err(|_| Refusal::Body)?.into_data() else {
+                continue;
+            };
+            let received = first.len() + whole.len() + data.len();
+            if received > limit {
+                return Err(ImportError::TooLarge(limit).into());
+            }
+            if data.len() as u64 == announced {
+                return Ok(data);
+            }
+            if received > place.num_permits() * UNIT {
+                // Who waits here would keep the room for which others like it wait.
+                let more = self.room.try_acquire_many(units(UNKNOWN));
+                place.merge(more.map_err(|_| Refusal::Busy)?);
+            }
+            if first.is_empty() && whole.is_empty() {
+                first = data;
+                continue;
+            }
+            if whole.is_empty() {
+                whole.reserve((announced as usize).min(limit).min(UNKNOWN));
+                whole.extend_from_slice(&first);
+                first = Bytes::new();
+            }
+            whole.extend_from_slice(&data);
+        }
+        Ok(if whole.is_empty() {
+            first
+        } else {
+            whole.into()
+        })
     }
 
     /// Reads the headers that carry a trace on; v1 looked at none.
@@ -182,48 +250,9 @@ impl Import {
     }
 }
 
-fn fill(
-    mut batch: Batch,
-    encoding: &[u8],
-    body: &[u8],
-    limit: usize,
-) -> Result<(Batch, usize), Refusal> {
-    let opened = ImportBody::open(encoding, body, limit)?;
-    let metrics = batch.import(&opened)?;
-    Ok((batch, metrics))
-}
-
-/// Receives a whole body.
-async fn receive(mut body: Incoming, limit: usize) -> Result<Bytes, Refusal> {
-    let announced = body.size_hint().exact().unwrap_or(0);
-    let mut first = Bytes::new();
-    let mut whole = Vec::new();
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(|_| Refusal::Body)?.into_data() else {
-            continue;
-        };
-        if first.len() + whole.len() + data.len() > limit {
-            return Err(ImportError::TooLarge(limit).into());
-        }
-        if data.len() as u64 == announced {
-            return Ok(data);
-        }
-        if first.is_empty() && whole.is_empty() {
-            first = data;
-            continue;
-        }
-        if whole.is_empty() {
-            whole.reserve((announced as usize).min(limit).min(1 << 20));
-            whole.extend_from_slice(&first);
-            first = Bytes::new();
-        }
-        whole.extend_from_slice(&data);
-    }
-    Ok(if whole.is_empty() {
-        first
-    } else {
-        whole.into()
-    })
+/// How many units of room that many bytes take.
+fn units(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX)
 }
 
 /// Names of headers with a trace's and a span's number, and the base of the digits.

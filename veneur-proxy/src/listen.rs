@@ -16,6 +16,7 @@ use std::{
         unix::net::{UnixDatagram, UnixStream},
     },
     path::PathBuf,
+    sync::Arc,
     time::Duration,
 };
 
@@ -23,7 +24,10 @@ use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use shared::lifecycle::Tasks;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
-use tokio::net::{TcpListener, TcpStream, UnixListener, lookup_host};
+use tokio::{
+    net::{TcpListener, TcpStream, UnixListener, lookup_host},
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
 
 /// How many connections may wait to be accepted.
 const BACKLOG: i32 = 1024;
@@ -212,17 +216,20 @@ fn duplicate(number: RawFd) -> io::Result<OwnedFd> {
     descriptor.ok_or_else(|| io::Error::other("no descriptor came back"))
 }
 
-/// Waits for a connection through failures that are not ours; `None` when `tasks` is stopped.
-pub(crate) async fn next(listener: &Listener, tasks: &Tasks) -> Option<Accepted> {
+/// Waits for a place among the connections, then for a connection, through failures that are not ours; `None` when `tasks` is
+/// stopped. While there is no place, connections wait in the kernel's queue.
+pub(crate) async fn next(
+    listener: &Listener,
+    places: &Arc<Semaphore>,
+    tasks: &Tasks,
+) -> Option<(Accepted, OwnedSemaphorePermit)> {
     let stop = tasks.stop_token();
+    let place = stop.run_until_cancelled(Arc::clone(places).acquire_owned());
+    let place = place.await?.ok()?;
     loop {
-        let accepted = tokio::select! {
-            biased;
-            () = stop.cancelled() => return None,
-            accepted = listener.accept() => accepted,
-        };
+        let accepted = stop.run_until_cancelled(listener.accept()).await?;
         match accepted {
-            Ok(accepted) => return Some(accepted),
+            Ok(accepted) => return Some((accepted, place)),
             Err(reason) if is_peer_fault(&reason) => {}
             Err(reason) => {
                 // Out of descriptors, most likely: waiting gives them time to come back.

@@ -25,6 +25,8 @@ use crate::listen::{self, Accepted, Listener};
 const CONNECTIONS: usize = 4096;
 /// How long a request's head may take, and how long a connection may be silent between two. Veneurs flush every ten seconds.
 const HEAD: Duration = Duration::from_secs(300);
+/// How much of a request a connection reads at a time, in bytes.
+const READ: usize = 64 * 1024;
 /// How long requests under way may take once the server is to stop.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -47,15 +49,7 @@ pub(crate) fn http<H: Handler>(tasks: &Tasks, listener: Listener, handler: Arc<H
     tasks.spawn("http server", async move {
         let places = Arc::new(Semaphore::new(CONNECTIONS));
         let stop = connections.stop_token();
-        loop {
-            let place = tokio::select! {
-                () = stop.cancelled() => return,
-                place = places.clone().acquire_owned() => place,
-            };
-            let Ok(place) = place else { return };
-            let Some(accepted) = listen::next(&listener, &connections).await else {
-                return;
-            };
+        while let Some((accepted, place)) = listen::next(&listener, &places, &connections).await {
             let (handler, stop) = (Arc::clone(&handler), stop.clone());
             connections.spawn("http connection", async move {
                 match accepted {
@@ -86,6 +80,7 @@ async fn connection<S: Read + Write + Unpin, H: Handler>(
         http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD)
+            .max_buf_size(READ)
             .title_case_headers(true)
             .serve_connection(stream, service)
     );

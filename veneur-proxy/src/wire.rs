@@ -205,7 +205,14 @@ enum Shape {
     Bytes,
     /// Repeated doubles, packed or one by one.
     Doubles,
+    /// A digest's centroid, of which there are many.
+    Centroid,
     Message(fn(u32) -> Shape),
+}
+
+/// A mean and a weight: what nearly all centroids are, so that there is no need to walk over their fields.
+fn is_plain_centroid(message: &[u8]) -> bool {
+    matches!(message, [0x09, _, _, _, _, _, _, _, _, 0x11, ..] if message.len() == 18)
 }
 
 impl Shape {
@@ -217,6 +224,8 @@ impl Shape {
             | (Self::Bytes, Value::Bytes(_)) => Ok(()),
             (Self::Doubles, Value::Bytes(packed)) if packed.len().is_multiple_of(8) => Ok(()),
             (Self::Doubles, Value::Bytes(_)) => Err(Corrupt::Packed(number)),
+            (Self::Centroid, Value::Bytes(message)) if is_plain_centroid(message) => Ok(()),
+            (Self::Centroid, _) => Self::Message(centroid_field).check(number, value),
             (Self::Message(field), Value::Bytes(message)) => {
                 let mut fields = Fields { rest: message };
                 while let Some((number, value)) = fields.next()? {
@@ -243,7 +252,7 @@ fn metric_field(number: u32) -> Shape {
 
 fn digest_field(number: u32) -> Shape {
     match number {
-        1 => Shape::Message(centroid_field),
+        1 => Shape::Centroid,
         2..=5 => Shape::Double,
         _ => Shape::Unknown,
     }
@@ -270,6 +279,7 @@ struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     /// Reads the next field; `None` at the end.
+    #[inline]
     fn next(&mut self) -> Result<Option<(u32, Value<'a>)>, Corrupt> {
         if self.rest.is_empty() {
             return Ok(None);
@@ -278,6 +288,7 @@ impl<'a> Fields<'a> {
         Ok(Some((number, self.value(number, wire_type, 0)?)))
     }
 
+    #[inline]
     fn value(&mut self, number: u32, wire_type: u8, depth: usize) -> Result<Value<'a>, Corrupt> {
         match wire_type {
             0 => self.varint().map(Value::Varint),
@@ -287,24 +298,34 @@ impl<'a> Fields<'a> {
                 let length = usize::try_from(length).map_err(|_| Corrupt::Truncated)?;
                 self.take(length).map(Value::Bytes)
             }
-            3 if depth < MAX_GROUP_DEPTH => loop {
-                let (inner, wire_type) = self.key()?;
-                if wire_type == 4 {
-                    break if inner == number {
-                        Ok(Value::Group)
-                    } else {
-                        Err(Corrupt::Group)
-                    };
-                }
-                self.value(inner, wire_type, depth + 1)?;
-            },
             5 => self.take(4).map(|_| Value::Fixed32),
-            3 | 4 => Err(Corrupt::Group),
+            3 => self.group(number, depth),
+            4 => Err(Corrupt::Group),
             _ => Err(Corrupt::Key),
         }
     }
 
+    /// Walks over a group, which no metric has.
+    #[cold]
+    fn group(&mut self, number: u32, depth: usize) -> Result<Value<'a>, Corrupt> {
+        if depth >= MAX_GROUP_DEPTH {
+            return Err(Corrupt::Group);
+        }
+        loop {
+            let (inner, wire_type) = self.key()?;
+            if wire_type == 4 {
+                return if inner == number {
+                    Ok(Value::Group)
+                } else {
+                    Err(Corrupt::Group)
+                };
+            }
+            self.value(inner, wire_type, depth + 1)?;
+        }
+    }
+
     /// Reads a field's number and wire type.
+    #[inline]
     fn key(&mut self) -> Result<(u32, u8), Corrupt> {
         let key = u32::try_from(self.varint()?).map_err(|_| Corrupt::Key)?;
         match (key >> 3, (key & 7) as u8) {
@@ -313,7 +334,19 @@ impl<'a> Fields<'a> {
         }
     }
 
+    #[inline]
     fn varint(&mut self) -> Result<u64, Corrupt> {
+        // Nearly all keys and lengths have one byte.
+        match self.rest {
+            [byte, rest @ ..] if *byte < 0x80 => {
+                self.rest = rest;
+                Ok(u64::from(*byte))
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    fn long_varint(&mut self) -> Result<u64, Corrupt> {
         let mut number = 0;
         for (i, byte) in self.rest.iter().enumerate().take(10) {
             if i == 9 && *byte > 1 {
@@ -332,6 +365,7 @@ impl<'a> Fields<'a> {
         })
     }
 
+    #[inline]
     fn take(&mut self, length: usize) -> Result<&'a [u8], Corrupt> {
         let (taken, rest) = self
             .rest

@@ -215,14 +215,40 @@ fn the_generation_is_logged_with_its_reason_and_the_flag_overrides_it() {
     legacy
         .program
         .wait_for_line("generation=legacy reason=\"it was asked for\"");
-    legacy.program.terminate();
+    legacy.http();
+    assert_eq!(legacy.program.terminate().code(), Some(0));
     let stream =
         "forward_addresses: [127.0.0.1:1]\nhttp_address: 127.0.0.1:0\ndial_timeout: 50ms\n";
     let mut stream = Proxy::start(stream);
     stream
         .program
         .wait_for_line("level=info msg=\"starting server\"");
-    stream.program.terminate();
+    stream.http();
+    assert_eq!(stream.program.terminate().code(), Some(0));
+}
+
+#[test]
+fn a_sentry_dsn_is_taken_with_a_warning_that_it_has_no_effect() {
+    for file in [
+        "forward_address: 127.0.0.1:1\nhttp_address: 127.0.0.1:0\nsentry_dsn: https://key@127.0.0.1:1/1\n",
+        "forward_addresses: [127.0.0.1:1]\nhttp_address: 127.0.0.1:0\ndial_timeout: 50ms\nsentry_dsn: https://key@127.0.0.1:1/1\n",
+    ] {
+        let mut proxy = Proxy::start(file);
+        proxy.http();
+        let line = proxy.program.wait_for_line("sentry_dsn");
+        let expected = "level=warning msg=\"sentry_dsn has no effect: nothing is sent to Sentry\"";
+        assert!(line.contains(expected), "{line}");
+        proxy.program.terminate();
+        let log = proxy.program.stderr().join("\n");
+        assert!(!log.contains("key@"), "{log}");
+        let path = config_file(file);
+        let checked = run(&["-check-config", "-f", path.to_str().unwrap()], &[]);
+        assert!(
+            checked.stdout.contains("warning: sentry_dsn has no effect"),
+            "{}",
+            checked.stdout
+        );
+    }
 }
 
 #[test]

@@ -16,14 +16,20 @@ mod support;
 use std::{
     collections::BTreeSet,
     io::{Read as _, Write as _},
-    net::TcpStream,
+    net::{SocketAddr, TcpStream},
     process::Command,
+    sync::{Arc, Mutex},
 };
 
+use axum::{Json, Router, extract::RawQuery, response::IntoResponse as _, routing};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use shared::testing::{PATIENCE, eventually, golden, process::Program, wire::free_tcp_port};
-use tokio::task::block_in_place;
+use shared::{
+    http::{Limits, serve},
+    lifecycle::Tasks,
+    testing::{PATIENCE, eventually, golden, process::Program, wire::free_tcp_port},
+};
+use tokio::{net::TcpListener, sync::watch, task::block_in_place};
 
 use peers::{Manner, Peer};
 use program::{Proxy, get, post};
@@ -65,7 +71,7 @@ fn members(step: &Step) -> Option<BTreeSet<String>> {
 }
 
 /// The ring as `/metrics` shows it.
-fn ring(address: std::net::SocketAddr) -> BTreeSet<String> {
+fn ring(address: SocketAddr) -> BTreeSet<String> {
     let page = get(address, "/metrics").text();
     let shares = page
         .lines()
@@ -198,8 +204,119 @@ fn ask(port: u16, method: &str, target: &str, body: &str) -> Option<String> {
         .then_some(answer)
 }
 
+/// A Consul that answers blocking queries: at once if the index is not its own, else when there is news.
+struct Blocking {
+    address: SocketAddr,
+    /// The index and the destinations.
+    now: watch::Sender<(u64, Vec<SocketAddr>)>,
+    queries: Arc<Mutex<Vec<String>>>,
+    tasks: Tasks,
+}
+
+impl Blocking {
+    async fn start(first: &[SocketAddr]) -> Self {
+        let (now, seen) = watch::channel((1, first.to_vec()));
+        let queries: Arc<Mutex<Vec<String>>> = Arc::default();
+        let asked = Arc::clone(&queries);
+        let answer = move |RawQuery(query): RawQuery| {
+            let query = query.unwrap_or_default();
+            asked.lock().unwrap().push(query.clone());
+            let mut seen = seen.clone();
+            async move {
+                let known = query
+                    .split('&')
+                    .find_map(|part| part.strip_prefix("index="));
+                let known = known.map_or(0, |index| index.parse::<u64>().unwrap());
+                let (index, addresses) = seen
+                    .wait_for(|(index, _)| *index != known)
+                    .await
+                    .unwrap()
+                    .clone();
+                let entries = addresses.iter().map(|address| {
+                    json!({
+                        "Node": {"Node": "n", "Address": address.ip()},
+                        "Service": {"ID": address, "Service": "g", "Address": "", "Port": address.port()},
+                        "Checks": [],
+                    })
+                });
+                let index = [("X-Consul-Index", index.to_string())];
+                (index, Json(entries.collect::<Vec<_>>())).into_response()
+            }
+        };
+        let router = Router::new().route("/v1/health/service/g", routing::get(answer));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, tasks) = (listener.local_addr().unwrap(), Tasks::new());
+        serve(&tasks, listener, router, Limits::ADMIN);
+        Self {
+            address,
+            now,
+            queries,
+            tasks,
+        }
+    }
+
+    fn tell(&self, addresses: &[SocketAddr]) {
+        self.now
+            .send_modify(|now| *now = (now.0 + 1, addresses.to_vec()));
+    }
+}
+
+impl Drop for Blocking {
+    fn drop(&mut self) {
+        self.tasks.stop();
+    }
+}
+
+/// The interval is so long that only an answer to a blocking query can bring the news.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn consul_blocking_wait_brings_changes_as_they_happen() {
+    let peers = [Peer::http().await, Peer::http().await];
+    let [first, second] = peers.each_ref().map(|peer| peer.address);
+    let consul = Blocking::start(&[first]).await;
+    let file = "http_address: 127.0.0.1:0\nconsul_forward_service_name: g\nconsul_refresh_interval: 1h\nconsul_blocking_wait: 90s\n";
+    block_in_place(|| {
+        let variables = [("CONSUL_HTTP_ADDR", &*consul.address.to_string())];
+        let mut proxy = Proxy::start_with(file, &[], &variables);
+        let address = proxy.http();
+        let reached = |expected: &[SocketAddr]| {
+            let names: BTreeSet<String> = expected.iter().map(ToString::to_string).collect();
+            eventually("the ring", || (ring(address) == names).then_some(()));
+        };
+        reached(&[first]);
+        consul.tell(&[first, second]);
+        reached(&[first, second]);
+        // Nobody is no news: the last members stay.
+        consul.tell(&[]);
+        proxy.program.wait_for_line("Received no hosts from Consul");
+        reached(&[first, second]);
+        let body = support::bytes("inputs/synthetic300.json");
+        assert_eq!(post(address, "", &body).status, 202);
+        eventually("300 metrics", || {
+            (peers.iter().map(Peer::metrics).sum::<usize>() == 300).then_some(())
+        });
+        assert_eq!(proxy.program.terminate().code(), Some(0));
+    });
+    let queries = consul.queries.lock().unwrap().clone();
+    let index = |number: u64| format!("index={number}");
+    assert!(!queries[0].contains("index="), "{queries:?}");
+    for (query, number) in queries[1..].iter().zip(1..) {
+        assert!(query.contains(&index(number)), "{queries:?}");
+        assert!(query.contains("wait=90"), "{queries:?}");
+    }
+    println!("blocking queries: {queries:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_real_consul_is_followed_and_survivors_keep_their_metrics() {
+    follow_a_real_consul("consul_refresh_interval: 200ms").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_real_consul_is_followed_by_consul_blocking_wait() {
+    follow_a_real_consul("consul_refresh_interval: 1h\nconsul_blocking_wait: 60s").await;
+}
+
+async fn follow_a_real_consul(asking: &str) {
     let Some(binary) = std::env::var_os("CONSUL_BIN") else {
         let required = std::env::var("REQUIRE_REAL_SERVERS").as_deref() == Ok("1");
         assert!(!required, "CONSUL_BIN is not set");
@@ -253,9 +370,10 @@ async fn a_real_consul_is_followed_and_survivors_keep_their_metrics() {
         };
         peers.iter().for_each(register);
         let name = |peer: &Peer| peer.address.to_string();
-        let file = "http_address: 127.0.0.1:0\nconsul_forward_service_name: global\nconsul_refresh_interval: 200ms\n";
+        let file =
+            format!("http_address: 127.0.0.1:0\nconsul_forward_service_name: global\n{asking}\n");
         let mut proxy = Proxy::start_with(
-            file,
+            &file,
             &[],
             &[("CONSUL_HTTP_ADDR", &format!("127.0.0.1:{port}"))],
         );
@@ -312,6 +430,6 @@ async fn a_real_consul_is_followed_and_survivors_keep_their_metrics() {
         reached("and kept without an agent", &[first, second]);
         assert_eq!(batch().iter().map(BTreeSet::len).sum::<usize>(), 300);
         assert_eq!(proxy.program.terminate().code(), Some(0));
-        println!("real Consul: followed; 300 metrics stay where they were");
+        println!("real Consul, {asking:?}: followed; 300 metrics stay where they were");
     });
 }

@@ -21,45 +21,21 @@ use std::{
 
 use prost::Message as _;
 use shared::testing::{PATIENCE, wire::free_tcp_port};
-use tokio::time::timeout;
 use veneur_proxy::{
     destinations::StartError,
     forward::Inbound,
     observe::Loss,
     proto::{
         forwardrpc::{MetricList, SEND_METRICS, SEND_METRICS_V2},
-        metricpb::{CounterValue, Metric, Value},
+        metricpb::Metric,
     },
 };
 
-use outbound::{Outbound, try_start, until};
-use peers::{Manner, Peer, Speaks, consul, tell_consul};
+use outbound::{Outbound, list, try_start, until};
+use peers::{Manner, Peer, Speaks, addresses, consul, tell_consul};
 
 /// How many lists are sent across a restart.
 const LISTS: usize = 60;
-
-/// A list of counters with names of their own.
-fn list(from: usize, count: usize) -> Vec<u8> {
-    let metrics = (from..from + count).map(|i| Metric {
-        name: format!("some.counter.{i}").into(),
-        tags: vec![format!("host:{}", i % 97).into(), "env:test".into()],
-        value: Some(Value::Counter(CounterValue { value: i as i64 })),
-        scope: 2,
-        ..Metric::default()
-    });
-    MetricList {
-        metrics: metrics.collect(),
-    }
-    .encode_to_vec()
-}
-
-fn addresses(peers: &[&Peer]) -> String {
-    let quoted: Vec<String> = peers
-        .iter()
-        .map(|peer| format!("'{}'", peer.address))
-        .collect();
-    format!("[{}]", quoted.join(","))
-}
 
 /// The names that arrived more than once.
 fn repeated(peers: &[&Peer]) -> usize {
@@ -254,63 +230,6 @@ async fn a_refusing_hanging_or_resetting_destination_takes_nothing_from_the_othe
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_queue_with_on_full_drop_drops_exactly_what_has_no_room() {
-    let peer = Peer::bind("127.0.0.1:0".parse().unwrap(), Speaks::Grpc, Manner::Hangs).await;
-    let running = Outbound::start(&format!(
-        "grpc_forward_address: '{}'\non_full: drop\nsend_buffer_size: 1000\noverflow_bytes: 0\nforward_timeout: 2s\n",
-        peer.address
-    ))
-    .await;
-    // Eight calls hang, ten lists of a hundred wait; more has no room.
-    for i in 0..8 {
-        running.list(&list(i * 100, 100)).await;
-    }
-    until("eight calls under way", || peer.calls().len() == 8).await;
-    for i in 8..40 {
-        running.list(&list(i * 100, 100)).await;
-    }
-    let sums = running.end().await;
-    assert_eq!(sums.received, 4000);
-    assert_eq!(sums.lost().get(&Loss::Full), Some(&2200), "{sums:#?}");
-    assert_eq!(sums.lost().get(&Loss::Timeout), Some(&1800), "{sums:#?}");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_slow_destination_holds_its_sender_back_in_stream_and_overflows_in_dual() {
-    let slow = Manner::Slow(Duration::from_millis(20));
-    let peer = Peer::bind("127.0.0.1:0".parse().unwrap(), Speaks::Grpc, slow.clone()).await;
-    let running = Outbound::start(&format!(
-        "forward_addresses: {}\nsend_buffer_size: 2000\n",
-        addresses(&[&peer])
-    ))
-    .await;
-    until("a connection", || running.destinations.connected() == 1).await;
-    let mut most = 0;
-    for i in 0..30 {
-        running.list(&list(i * 1000, 1000)).await;
-        most = most.max(running.destinations.status()[0].queued_metrics);
-    }
-    assert!(most <= 2000, "{most}");
-    let sums = running.end().await;
-    assert_eq!(sums.delivered(), 30_000, "{sums:#?}");
-    // The dual proxy answers first.
-    let peer = Peer::bind("127.0.0.1:0".parse().unwrap(), Speaks::Grpc, slow).await;
-    let running = Outbound::start(&format!(
-        "grpc_forward_address: '{}'\nsend_buffer_size: 2000\n",
-        peer.address
-    ))
-    .await;
-    for i in 0..30 {
-        let accepted = timeout(PATIENCE, running.list(&list(i * 1000, 1000))).await;
-        assert!(accepted.is_ok());
-    }
-    let waiting = running.destinations.status()[0].queued_metrics;
-    println!("dual: {waiting} metrics waited beyond a queue of 2000");
-    assert!(waiting > 2000, "{waiting}");
-    assert_eq!(running.end().await.delivered(), 30_000);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn discovery_adds_and_removes_and_those_who_leave_are_drained() {
     let peers = [Peer::grpc().await, Peer::grpc().await, Peer::grpc().await];
     let all: Vec<SocketAddr> = peers.iter().map(|peer| peer.address).collect();
@@ -448,24 +367,80 @@ async fn connections_are_tried_again_until_forward_timeout() {
     }
 }
 
+/// Static names in brackets, and Consul's without; on the loopback address `::1`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn queued_batches_are_merged_if_that_is_wanted() {
-    for (key, peer) in [
-        ("grpc_forward_address", Peer::grpc().await),
-        ("forward_address", Peer::http().await),
-    ] {
-        let running = Outbound::start(&format!(
-            "{key}: '{}'\nbatch_max_metrics: 500\nbatch_delay: 2s\n",
-            peer.address
-        ))
-        .await;
-        for i in 0..100 {
-            running.list(&list(i * 10, 10)).await;
-        }
-        assert_eq!(running.end().await.delivered(), 1000);
-        assert_eq!(peer.metrics(), 1000);
-        let requests = peer.calls().len() + peer.posted().len();
-        println!("{key}: 100 batches of 10 metrics in {requests} requests");
-        assert!((2..50).contains(&requests), "{requests}");
+async fn destinations_with_ipv6_addresses_are_dialled() {
+    let any: SocketAddr = "[::1]:0".parse().unwrap();
+    if std::net::TcpListener::bind(any).is_err() {
+        println!("skipped: this machine has no IPv6");
+        return;
     }
+    let mut dialled = 0;
+    for (file, speaks, way, name) in [
+        (
+            "forward_address: '[::1]:PORT'",
+            Speaks::Http,
+            Inbound::Http,
+            "[::1]:PORT",
+        ),
+        (
+            "forward_address: 'http://[::1]:PORT'",
+            Speaks::Http,
+            Inbound::Http,
+            "http://[::1]:PORT",
+        ),
+        (
+            "grpc_forward_address: '[::1]:PORT'",
+            Speaks::Grpc,
+            Inbound::Unary,
+            "[::1]:PORT",
+        ),
+        (
+            "forward_addresses: ['[::1]:PORT']",
+            Speaks::Grpc,
+            Inbound::Unary,
+            "[::1]:PORT",
+        ),
+        (
+            "consul_forward_service_name: g\nconsul_refresh_interval: 60s",
+            Speaks::Http,
+            Inbound::Http,
+            "::1:PORT",
+        ),
+        (
+            "consul_forward_grpc_service_name: g\nconsul_refresh_interval: 60s",
+            Speaks::Grpc,
+            Inbound::Unary,
+            "::1:PORT",
+        ),
+        (
+            "forward_service: g\ndiscovery_interval: 60s",
+            Speaks::Grpc,
+            Inbound::Unary,
+            "::1:PORT",
+        ),
+    ] {
+        let peer = Peer::bind(any, speaks, Manner::Takes).await;
+        let consul = consul(&[peer.address]).await;
+        let variables = [("CONSUL_HTTP_ADDR", consul.address.to_string())];
+        let port = peer.address.port().to_string();
+        let file = file.replace("PORT", &port);
+        let running = try_start(&file, &variables, None).await.unwrap();
+        // The name is what places metrics, and stays as it was written.
+        let expected = name.replace("PORT", &port);
+        until(&expected, || {
+            running.destinations.members(way) == [expected.clone()]
+        })
+        .await;
+        running.list(&list(0, 10)).await;
+        let sums = running.end().await;
+        assert_eq!(sums.delivered(), 10, "{file} {sums:#?}");
+        assert_eq!(peer.metrics(), 10, "{file}");
+        if let Some(posted) = peer.posted().first() {
+            let host = posted.header("host").unwrap();
+            assert_eq!(host, format!("[::1]:{port}"), "{file}");
+        }
+        dialled += 1;
+    }
+    println!("dialled over IPv6: {dialled} kinds of destinations");
 }

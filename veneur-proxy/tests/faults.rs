@@ -50,13 +50,6 @@ async fn destinations(speaks: Speaks) -> (Vec<Peer>, Vec<SocketAddr>) {
     (peers, addresses)
 }
 
-fn memory(proxy: &Proxy) -> usize {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", proxy.program.id())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
-    let kilobytes = line.unwrap().split_whitespace().nth(1).unwrap();
-    kilobytes.parse::<usize>().unwrap() * 1024
-}
-
 /// Returns the sum of the samples of a family whose labels have all these parts.
 fn sum(page: &str, family: &str, parts: &[&str]) -> usize {
     let samples = page.lines().filter(|line| {
@@ -115,7 +108,7 @@ async fn beside_bad_destinations(way: Inbound) {
     block_in_place(|| {
         eventually("health", || (get(page, health).status < 300).then_some(()));
     });
-    let before = memory(&proxy);
+    let before = proxy.memory();
     let accepted = AtomicUsize::new(0);
     let sending = load::send(way, entry, 0..METRICS, &accepted);
     tokio::time::timeout(PATIENCE * 4, sending).await.unwrap();
@@ -144,7 +137,7 @@ async fn beside_bad_destinations(way: Inbound) {
         );
         assert_eq!(lost, 0, "{way:?}: {name}\n{told}");
     }
-    let after = memory(&proxy);
+    let after = proxy.memory();
     let bound = addresses.len() * BUFFER + OVERFLOW + BESIDE;
     assert!(
         after < before + bound,

@@ -8,16 +8,19 @@
 )]
 
 #[path = "support/outbound.rs"]
+#[allow(dead_code, reason = "each test uses its part")]
 mod outbound;
 #[path = "support/peers.rs"]
 #[allow(dead_code, reason = "each test uses its part")]
 mod peers;
+#[path = "support/recorded.rs"]
+#[allow(dead_code, reason = "each test uses its part")]
+mod recorded;
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use prost::Message as _;
-use serde::Deserialize;
 use shared::testing::{self, golden};
 use veneur_proxy::{
     config::Generation,
@@ -32,34 +35,7 @@ use veneur_proxy::{
 
 use outbound::{Outbound, try_start, until};
 use peers::{Manner, Peer, Speaks, consul};
-
-const PORTS: &str = "veneur-proxy-golden-ports";
-
-#[derive(Deserialize)]
-struct Received {
-    dest: String,
-    #[serde(default)]
-    head: Vec<String>,
-    #[serde(default)]
-    body: String,
-    #[serde(default)]
-    messages_b64: Vec<String>,
-    #[serde(default)]
-    deadline_s: Option<f64>,
-}
-
-fn received(case: &str) -> Vec<Received> {
-    golden::json_lines(support::path(&format!("routing/{case}/received.jsonl")))
-}
-
-async fn four(first_port: u16, speaks: Speaks) -> Vec<Peer> {
-    let mut peers = Vec::new();
-    for port in first_port..first_port + 4 {
-        let address = ([127, 0, 0, 1], port).into();
-        peers.push(Peer::bind(address, speaks, Manner::Takes).await);
-    }
-    peers
-}
+use recorded::{PORTS, four, received};
 
 /// Dual proxies find their destinations by Consul.
 async fn dual(service_key: &str, peers: &[Peer], asked: Generation) -> Outbound {

@@ -99,13 +99,6 @@ fn aliases_that_multiply_are_refused_or_stay_small() {
     assert!(started.elapsed() < Duration::from_secs(60));
 }
 
-fn memory(proxy: &Proxy) -> usize {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", proxy.program.id())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
-    let kilobytes = line.unwrap().split_whitespace().nth(1).unwrap();
-    kilobytes.parse::<usize>().unwrap() >> 10
-}
-
 /// A stream file before one destination, with both kinds of destinations in a dual one.
 fn dual(peer: &Peer) -> String {
     format!(
@@ -126,12 +119,12 @@ async fn a_zlib_bomb_of_a_gigabyte_is_refused_in_bounded_memory() {
             bomb.write_all(&spaces).unwrap();
         }
         let bomb = bomb.finish().unwrap();
-        let before = memory(&proxy);
+        let before = proxy.memory();
         for _ in 0..4 {
             let answer = post(address, "Content-Encoding: deflate\r\n", &bomb);
             assert_eq!(answer.status, 413, "{}", answer.text());
         }
-        let after = memory(&proxy);
+        let after = proxy.memory();
         println!(
             "a bomb of {} bytes: {before} MB became {after} MB",
             bomb.len()

@@ -198,6 +198,85 @@ async fn kubernetes_service_gives_the_ready_endpoints_of_its_slices() {
     );
 }
 
+/// A veneur has both ports; which of them it is depends on what is spoken, not on their order.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_port_of_a_service_or_pod_is_the_one_that_fits_the_protocol() {
+    let ports = |reversed: bool, key: &str| {
+        let mut ports = vec![
+            json!({"name": "http", key: 8127, "protocol": "TCP"}),
+            json!({"name": "grpc", key: 8128, "protocol": "TCP"}),
+            json!({"name": "debug", key: 6060, "protocol": "TCP"}),
+        ];
+        if reversed {
+            ports.reverse();
+        }
+        ports
+    };
+    let mut checked = 0;
+    for reversed in [false, true] {
+        let api = Api::start(move |target| {
+            let items = if target.contains("endpointslices") {
+                json!([{
+                    "metadata": {"name": "global-1", "namespace": "monitoring"}, "addressType": "IPv4",
+                    "ports": ports(reversed, "port"),
+                    "endpoints": [{"addresses": ["10.0.0.1"], "conditions": {"ready": true}}],
+                }])
+            } else {
+                let mut pod = pod("a", at("10.0.0.1:1"), None);
+                pod["spec"]["containers"][0]["ports"] = json!(ports(reversed, "containerPort"));
+                json!([pod])
+            };
+            Reply::Said(200, json!({"metadata": {"resourceVersion": "5"}, "items": items}))
+        })
+        .await;
+        for service in ["", "kubernetes_service: global\n"] {
+            for (key, more, way, expected) in [
+                (
+                    "consul_forward_service_name",
+                    "",
+                    Inbound::Http,
+                    "http://10.0.0.1:8127",
+                ),
+                (
+                    "consul_forward_grpc_service_name",
+                    "",
+                    Inbound::Unary,
+                    "10.0.0.1:8128",
+                ),
+                (
+                    "consul_forward_grpc_service_name",
+                    "forward_protocol: stream\n",
+                    Inbound::Unary,
+                    "10.0.0.1:8128",
+                ),
+                (
+                    "consul_forward_grpc_service_name",
+                    "forward_protocol: http\n",
+                    Inbound::Unary,
+                    "http://10.0.0.1:8127",
+                ),
+                (
+                    "forward_service",
+                    "forward_protocol: http\nkubernetes_ready: false\n",
+                    Inbound::Unary,
+                    "10.0.0.1:8127",
+                ),
+            ] {
+                let running = api.outbound(key, &format!("{service}{more}")).await;
+                until(expected, || !running.destinations.members(way).is_empty()).await;
+                let found = running.destinations.members(way);
+                assert_eq!(
+                    found,
+                    [expected],
+                    "{key} {service} {more} reversed: {reversed}"
+                );
+                checked += 1;
+            }
+        }
+    }
+    println!("ports by protocol: {checked}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn refused_and_empty_answers_of_kubernetes_keep_the_last_members() {
     let steps = Mutex::new(vec![

@@ -26,7 +26,7 @@ use tokio::{task::block_in_place, time::sleep};
 use veneur_proxy::forward::Inbound;
 
 use peers::{Manner, Peer, Speaks};
-use program::Proxy;
+use program::{Proxy, number};
 
 const MILLION: usize = 1_000_000;
 
@@ -70,12 +70,6 @@ async fn set_up(way: Inbound) -> (Vec<Peer>, Proxy, SocketAddr) {
         (proxy, address)
     });
     (peers, proxy, address)
-}
-
-/// Reads a number of the line that the program ends with.
-fn number(line: &str, key: &str) -> usize {
-    let (_, rest) = line.split_once(&format!(" {key}=")).unwrap();
-    rest.split(' ').next().unwrap().parse().unwrap()
 }
 
 async fn disturb(

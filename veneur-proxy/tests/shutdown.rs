@@ -25,7 +25,7 @@ use shared::testing::eventually;
 use tokio::task::block_in_place;
 
 use peers::{Manner, Peer};
-use program::{Proxy, get};
+use program::{Proxy, get, number};
 
 /// Sends batches until the proxy takes no more; counts metrics of those that were accepted.
 fn load(address: std::net::SocketAddr, accepted: &AtomicUsize, stop: &AtomicBool) {
@@ -50,12 +50,6 @@ fn load(address: std::net::SocketAddr, accepted: &AtomicUsize, stop: &AtomicBool
             accepted.fetch_add(300, Relaxed);
         }
     }
-}
-
-/// Reads a number of the line that the program ends with.
-fn number(line: &str, key: &str) -> usize {
-    let (_, rest) = line.split_once(&format!(" {key}=")).unwrap();
-    rest.split(' ').next().unwrap().parse().unwrap()
 }
 
 async fn stopped_under_load(signal: Signal, broken: Option<Manner>) {

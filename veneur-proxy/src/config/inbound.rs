@@ -27,9 +27,9 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Returns how many bodies may be received at a time, so that they have room in a gigabyte; 16 at least.
-    pub(crate) fn bodies_at_a_time(&self) -> usize {
-        ((1 << 30) / self.request_bytes.max(1)).clamp(16, 1024)
+    /// Returns how much room there is for all bodies that are under way at a time, in bytes: for one of the largest at least.
+    pub(crate) fn room(&self) -> usize {
+        self.request_bytes.max(LEAST_ROOM)
     }
 }
 
@@ -54,6 +54,7 @@ pub enum ClientAuth {
 }
 
 const REQUEST_BYTES: usize = 64 << 20;
+const LEAST_ROOM: usize = 64 << 20;
 const INFLATED_BYTES: usize = 64 << 20;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 

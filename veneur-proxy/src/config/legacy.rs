@@ -18,7 +18,7 @@ use super::{
 };
 
 /// The original has no bound: every batch that waits is a goroutine.
-const DEFAULT_OVERFLOW: usize = 16 << 20;
+const DEFAULT_OVERFLOW: usize = 2 << 20;
 /// Where the original sends its spans if nothing is set.
 const DEFAULT_SSF: &str = "127.0.0.1:8128";
 

@@ -368,12 +368,16 @@ pub fn load(
         Some(generation) => (generation, "it was asked for".to_owned()),
         None => decide(file, &environment)?,
     };
-    let loaded = match generation {
+    let mut loaded = match generation {
         Generation::Stream => stream::load(file, &environment, reason)?,
         Generation::Legacy | Generation::Dual => {
             legacy::load(file, &environment, generation, reason)?
         }
     };
+    if loaded.config.sentry_dsn.is_some() {
+        let warning = "sentry_dsn has no effect: nothing is sent to Sentry";
+        loaded.warnings.push(warning.to_owned());
+    }
     match unknown {
         UnknownKeys::Refuse if !loaded.unknown_keys.is_empty() => {
             Err(ConfigError::UnknownKeys(loaded.unknown_keys))

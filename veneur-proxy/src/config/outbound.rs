@@ -4,8 +4,8 @@
 //! |---|---|---|
 //! | `forward_protocol` | `unary` in dual, `stream` in stream files | how gRPC destinations are spoken to: `http`, `unary`, `stream`, or `auto`: stream where they take it, else unary |
 //! | `send_buffer_size` | 16384 | metrics that may wait for one destination |
-//! | `send_buffer_bytes` | 4194304 | bytes that may wait for one destination |
-//! | `overflow_bytes` | 16777216 in dual, 0 in stream files | bytes that may wait beyond that, for all destinations together |
+//! | `send_buffer_bytes` | 1048576 | bytes that may wait for one destination, as they will travel (HTTP: compressed) |
+//! | `overflow_bytes` | 2097152 in dual, 0 in stream files | bytes that may wait beyond that, for all destinations together |
 //! | `on_full` | `block` | what happens when neither has room: `block` lets the sender wait, `drop` drops and counts |
 //! | `stall_timeout` | 2s in dual, 10s in stream files | a destination that takes nothing for this long is in trouble: nobody waits for it any more |
 //! | `forward_timeout` | none; known in stream files, too | how long a batch may wait for a connection or an answer |
@@ -177,7 +177,7 @@ pub(super) struct Defaults {
     pub(super) stall_timeout: Duration,
 }
 
-const DEFAULT_SEND_BUFFER_BYTES: usize = 4 << 20;
+const DEFAULT_SEND_BUFFER_BYTES: usize = 1 << 20;
 const AUTO_IDLE_CLOSE: Duration = Duration::from_secs(1);
 
 pub(super) fn read(written: Written, defaults: &Defaults) -> Result<Outbound, ConfigError> {

@@ -37,7 +37,7 @@ use self::{
 };
 use crate::{
     config::{self, Config, Generation, outbound::ForwardProtocol},
-    forward::{Batch, Inbound, Protocol, TraceContext, sender::Settings},
+    forward::{Batch, Inbound, Protocol, TraceContext, pack::Packer, sender::Settings},
     observe::{Event, Loss, Observer},
     route::IgnoreTags,
 };
@@ -95,6 +95,7 @@ struct Inner {
     /// For a configuration without destinations.
     nowhere: Set,
     ignored: Arc<IgnoreTags>,
+    packer: Arc<Packer>,
     /// What senders work with; `None` if the configuration has no TLS files.
     reloadable: Option<Arc<Settings>>,
     /// Senders: they end when their queues are closed and empty.
@@ -151,7 +152,8 @@ impl Destinations {
                 http,
                 grpc,
                 nowhere,
-                ignored: Arc::new(config.ignore_tags.clone()),
+                ignored: Arc::clone(&context.ignored),
+                packer: Arc::clone(&context.settings.packer),
                 reloadable,
                 senders,
                 abort,
@@ -198,7 +200,19 @@ impl Destinations {
     /// Begins a batch for metrics that came this way.
     pub fn batch(&self, inbound: Inbound, trace: Option<TraceContext>) -> Batch {
         let members = self.set(inbound).members();
-        Batch::new(inbound, trace, members, Arc::clone(&self.inner.ignored))
+        let (ignored, packer) = (&self.inner.ignored, &self.inner.packer);
+        Batch::new(
+            inbound,
+            trace,
+            members,
+            Arc::clone(ignored),
+            Arc::clone(packer),
+        )
+    }
+
+    /// Returns what packs the bodies of HTTP destinations.
+    pub(crate) fn packer(&self) -> &Arc<Packer> {
+        &self.inner.packer
     }
 
     /// Takes responsibility for a batch: afterwards each of its metrics is queued, delivered, or counted as lost.

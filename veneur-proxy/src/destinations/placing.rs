@@ -143,11 +143,22 @@ impl Shared {
             let mut closed = Vec::new();
             for parcel in homeless {
                 let deadline = parcel.deadline;
-                let batch = Batch::of(
-                    parcel,
-                    Arc::clone(&members),
-                    Arc::clone(&self.context.ignored),
-                );
+                let Context {
+                    ignored, settings, ..
+                } = &self.context;
+                let (members, ignored) = (Arc::clone(&members), Arc::clone(ignored));
+                let packer = Arc::clone(&settings.packer);
+                // A body may be ten times as large when it is unpacked.
+                let text = parcel.data.len() * 10;
+                let place = move || {
+                    let mut batch = Batch::of(parcel, members, ignored, packer);
+                    batch.pack();
+                    batch
+                };
+                // The process ends if there is none, and what was to be placed counts as lost.
+                let Some(batch) = settings.packer.work(text, place).await else {
+                    continue;
+                };
                 let parcels = batch.into_parcels_until(&*self.context.observer, deadline);
                 closed.extend(self.enqueue(parcels).await);
             }

@@ -120,10 +120,19 @@ impl Set {
         self.shared.current.load_full()
     }
 
-    pub(super) async fn accept(&self, batch: Batch) {
+    pub(super) async fn accept(&self, mut batch: Batch) {
         let Context {
             observer, settings, ..
         } = &self.shared.context;
+        let text = batch.unpacked();
+        let pack = move || {
+            batch.pack();
+            batch
+        };
+        // The process ends if there is none.
+        let Some(batch) = settings.packer.work(text, pack).await else {
+            return;
+        };
         let parcels = batch.into_parcels(&**observer, settings.forward_timeout);
         let closed = self.shared.enqueue(parcels).await;
         self.shared.place_anew(closed).await;

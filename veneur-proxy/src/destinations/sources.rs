@@ -168,22 +168,26 @@ fn broken(reason: impl std::fmt::Display) -> StartError {
     StartError::Discovery(reason.to_string())
 }
 
-/// Which port of a pod it is, and the name of a ring member made of it, which places metrics.
+/// Which port of a pod or service it is, and the name of a ring member made of it, which places metrics.
 ///
 /// For HTTP as v3 to v14.1 have it, because they are what runs in clusters. For gRPC as v14.2.0 has it, the first that could
-/// dial its members: a port named `grpc` gives a bare address, any other an `http://`, which is not dialled.
+/// dial its members: a port named `grpc` gives a bare address, any other an `http://`, which is not dialled. That version
+/// takes whichever of `grpc` and `http` comes first; here `grpc` is taken wherever it stands, for nothing else is spoken there.
 fn spelling(generation: Generation, protocol: Protocol) -> (Port, fn(&Place<'_>) -> String) {
-    let named =
-        |names: &[&str]| Port::LastOrNamed(names.iter().map(|name| (*name).to_owned()).collect());
-    match (generation, protocol) {
-        (Generation::Stream, _) => (named(&["grpc", "http"]), host_port),
-        (_, Protocol::Http) => (named(&["http"]), http_url),
-        (_, Protocol::Unary | Protocol::Stream) => {
-            (named(&["grpc", "http"]), |place| match place.port_name {
+    let last_or_http = Port::LastOrNamed(vec!["http".to_owned()]);
+    let (port, names_in_dual): (_, fn(&Place<'_>) -> String) = match protocol {
+        Protocol::Http => (last_or_http, http_url),
+        Protocol::Unary | Protocol::Stream => (
+            Port::Named("grpc".to_owned(), Box::new(last_or_http)),
+            |place| match place.port_name {
                 Some("grpc") => host_port(place),
                 _ => http_url(place),
-            })
-        }
+            },
+        ),
+    };
+    match generation {
+        Generation::Stream => (port, host_port),
+        Generation::Legacy | Generation::Dual => (port, names_in_dual),
     }
 }
 

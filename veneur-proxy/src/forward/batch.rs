@@ -5,10 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use prost::Message as _;
 
 use super::{
     Inbound, Protocol, TraceContext,
+    pack::Packer,
     parcel::{self, Framed, GRPC_PREFIX, Parcel},
 };
 use crate::{
@@ -21,11 +23,17 @@ use crate::{
     wire::{self, Corrupt, WireMetric},
 };
 
+/// How many single metrics, and bytes of them, one batch has, and how many bytes for one destination.
+const MANY: usize = 4096;
+const LARGE: usize = 1 << 20;
+const LARGE_GROUP: usize = 32 * 1024;
+
 /// The metrics of one request, by destination.
 ///
 /// Made by [`Destinations::batch`](crate::destinations::Destinations::batch), filled with what was received, and handed to
 /// [`Destinations::accept`](crate::destinations::Destinations::accept). Metrics are placed, and copied into the buffer of
-/// their destination, as they are read: once. A batch that is dropped instead was never accepted, and is not counted.
+/// their destination, as they are read: once. For HTTP destinations that buffer is packed before it is queued. A batch that is
+/// dropped instead was never accepted, and is not counted.
 #[derive(Debug)]
 pub struct Batch {
     pub(crate) inbound: Inbound,
@@ -33,10 +41,16 @@ pub struct Batch {
     pub(crate) started: Instant,
     pub(crate) members: Arc<Members>,
     ignored: Arc<IgnoreTags>,
+    packer: Arc<Packer>,
     /// One for each member, at its place.
     groups: Vec<Group>,
     homeless: usize,
     metrics: usize,
+    /// Bytes in all groups, and in the largest.
+    bytes: usize,
+    largest: usize,
+    /// How much room a group is given with its first metric, at least.
+    room: usize,
     key: Vec<u8>,
 }
 
@@ -44,10 +58,19 @@ pub struct Batch {
 #[derive(Debug)]
 pub(super) struct Group {
     framing: Protocol,
-    pub(super) data: Vec<u8>,
+    data: Vec<u8>,
+    /// What has become of `data`, for HTTP.
+    packed: Option<Packed>,
     metrics: usize,
     /// Metrics without a counterpart in the protocol of the destination.
     pub(super) unconverted: usize,
+}
+
+/// A body for HTTP.
+#[derive(Debug)]
+struct Packed {
+    body: Bytes,
+    took: Duration,
 }
 
 impl Batch {
@@ -56,6 +79,7 @@ impl Batch {
         trace: Option<TraceContext>,
         members: Arc<Members>,
         ignored: Arc<IgnoreTags>,
+        packer: Arc<Packer>,
     ) -> Self {
         let groups = members
             .members
@@ -68,25 +92,28 @@ impl Batch {
             groups: groups.collect(),
             members,
             ignored,
+            packer,
             homeless: 0,
             metrics: 0,
+            bytes: 0,
+            largest: 0,
+            room: 0,
             key: Vec::with_capacity(256),
         }
     }
 
     /// Adds the metrics of an `/import` body; returns how many there are.
     ///
-    /// Of a body that is refused nothing is added.
+    /// After an error the batch holds a part of them and is to be dropped.
     pub fn import(&mut self, body: &ImportBody<'_>) -> Result<usize, ImportError> {
-        let metrics = body.metrics()?;
-        let size: usize = metrics.iter().map(|metric| metric.text.len() + 1).sum();
-        let room = self.share_of(size);
-        for metric in &metrics {
-            if let Some(group) = self.group_of(metric, room) {
-                group.add_json(metric);
+        let before = self.metrics;
+        let room = self.share_of(body.len());
+        body.visit(|metric| {
+            if let Some(group) = self.group_of(&metric, room) {
+                group.add_json(&metric);
             }
-        }
-        Ok(metrics.len())
+        })?;
+        Ok(self.metrics - before)
     }
 
     /// Adds the metrics of a `forwardrpc.MetricList` message; returns how many there are.
@@ -108,10 +135,27 @@ impl Batch {
     /// After an error the batch is as it was before.
     pub fn metric(&mut self, message: &[u8]) -> Result<(), Corrupt> {
         let metric = WireMetric::read(message)?;
-        if let Some(group) = self.group_of(&metric, message.len() + GRPC_PREFIX) {
+        let room = self.room.max(message.len() + GRPC_PREFIX);
+        if let Some(group) = self.group_of(&metric, room) {
+            let before = group.data.len();
             group.add_wire(&metric);
+            let after = group.data.len();
+            self.bytes += after - before;
+            self.largest = self.largest.max(after);
         }
         Ok(())
+    }
+
+    /// Expects about as many bytes of single metrics as that.
+    pub(crate) fn expect(&mut self, bytes: usize) {
+        self.room = self.share_of(bytes).min(LARGE_GROUP);
+    }
+
+    /// Returns whether it has as many single metrics as a batch should.
+    ///
+    /// Groups that stay below a size come out of the allocator's common pages, and are of use again at once.
+    pub(crate) fn is_full(&self) -> bool {
+        self.metrics >= MANY || self.bytes >= LARGE || self.largest >= LARGE_GROUP * 7 / 8
     }
 
     /// Returns how many metrics are in it.
@@ -124,18 +168,39 @@ impl Batch {
         self.metrics == 0
     }
 
-    /// Returns how many bytes wait in it for destinations.
-    pub fn bytes(&self) -> usize {
-        self.groups.iter().map(|group| group.data.len()).sum()
+    /// Returns how many bytes of single metrics are in it.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Packs what is for HTTP destinations. Whatever is not packed here is when it is queued.
+    pub(crate) fn pack(&mut self) {
+        for group in &mut self.groups {
+            group.pack(&self.packer);
+        }
+    }
+
+    /// Returns how many bytes of text are still to be packed.
+    pub(crate) fn unpacked(&self) -> usize {
+        let http = self
+            .groups
+            .iter()
+            .filter(|group| group.framing == Protocol::Http);
+        http.map(|group| group.data.len()).sum()
     }
 
     /// Makes a batch of a parcel, to place its metrics anew.
-    pub(crate) fn of(parcel: Parcel, members: Arc<Members>, ignored: Arc<IgnoreTags>) -> Self {
-        let mut batch = Self::new(parcel.inbound, parcel.trace, members, ignored);
+    pub(crate) fn of(
+        parcel: Parcel,
+        members: Arc<Members>,
+        ignored: Arc<IgnoreTags>,
+        packer: Arc<Packer>,
+    ) -> Self {
+        let mut batch = Self::new(parcel.inbound, parcel.trace, members, ignored, packer);
         batch.started = parcel.since;
-        let room = batch.share_of(parcel.data.len());
         let framing = parcel.framing;
-        let data = parcel.moved();
+        let data = parcel::open(framing, parcel.moved());
+        let room = batch.share_of(data.len());
         parcel::visit(framing, &data, |metric| match metric {
             Framed::Json(metric) => {
                 if let Some(group) = batch.group_of(&metric, room) {
@@ -185,17 +250,25 @@ impl Batch {
             lost(group.unconverted, Loss::Convert, Some(member));
         }
         let (members, inbound) = (self.members, self.inbound);
-        let (trace, started) = (self.trace, self.started);
+        let (trace, started, packer) = (self.trace, self.started, self.packer);
         let filled = self.groups.into_iter().enumerate();
         filled
             .filter(|(_, group)| group.metrics > 0)
-            .map(move |(place, mut group)| {
-                group.seal();
+            .map(move |(place, group)| {
                 let member = Arc::clone(&members.members[place]);
+                let (metrics, framing) = (group.metrics, group.framing);
+                let (data, packed) = group.seal(&packer);
+                if let Some(took) = packed {
+                    observer.event(&Event::Encoded {
+                        destination: member.name(),
+                        took,
+                        bytes: data.len(),
+                    });
+                }
                 let parcel = Parcel::new(
-                    group.data,
-                    group.metrics,
-                    group.framing,
+                    data,
+                    metrics,
+                    framing,
                     inbound,
                     trace,
                     started,
@@ -222,7 +295,7 @@ impl Batch {
         };
         let group = &mut self.groups[place];
         if group.data.is_empty() {
-            group.begin(room);
+            group.begin(room, &self.packer);
         }
         Some(group)
     }
@@ -233,22 +306,42 @@ impl Group {
         Self {
             framing,
             data: Vec::new(),
+            packed: None,
             metrics: 0,
             unconverted: 0,
         }
     }
 
     /// Makes room for what will come.
-    pub(super) fn begin(&mut self, room: usize) {
-        self.data.reserve(room);
+    pub(super) fn begin(&mut self, room: usize, packer: &Packer) {
+        self.data = packer.groups.take(room);
         if self.framing == Protocol::Unary {
             self.data.extend_from_slice(&[0; GRPC_PREFIX]);
         }
     }
 
-    /// Completes it.
-    pub(super) fn seal(&mut self) {
+    /// Packs what is for HTTP.
+    fn pack(&mut self, packer: &Packer) {
+        if self.framing == Protocol::Http && !self.data.is_empty() {
+            debug_assert!(self.packed.is_none(), "nothing is added to what is packed");
+            let started = Instant::now();
+            let text = std::mem::take(&mut self.data);
+            self.packed = Some(Packed {
+                body: packer.pack(&text),
+                took: started.elapsed(),
+            });
+            packer.groups.give(text);
+        }
+    }
+
+    /// Completes it: what goes to the destination, and how long packing took if it was packed.
+    pub(super) fn seal(mut self, packer: &Packer) -> (Bytes, Option<Duration>) {
+        self.pack(packer);
+        if let Some(Packed { body, took }) = self.packed {
+            return (body, Some(took));
+        }
         parcel::seal(self.framing, &mut self.data);
+        (packer.groups.share(self.data), None)
     }
 
     pub(super) fn add_json(&mut self, metric: &JsonMetric<'_>) {

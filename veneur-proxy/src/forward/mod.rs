@@ -2,6 +2,8 @@
 //!
 //! * [`Batch`]: the metrics of one request, placed as they are read: one contiguous buffer per destination, in the framing
 //!   of the protocol that will carry it
+//! * `pack`: the bodies of HTTP, made as soon as metrics are placed
+//! * `room`: buffers that are used again
 //! * `parcel`: what a batch holds for one destination; it is counted exactly once, whatever becomes of it
 //! * `queue`: the bounded queue of a destination
 //! * `connect`: sockets, with TLS or without
@@ -11,8 +13,10 @@ mod batch;
 mod connect;
 mod grpc;
 mod http;
+pub(crate) mod pack;
 pub(crate) mod parcel;
 pub(crate) mod queue;
+pub(crate) mod room;
 pub(crate) mod sender;
 mod stream;
 mod unary;

@@ -7,7 +7,11 @@ use std::{fmt, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 
-use super::{Inbound, Protocol, TraceContext, batch::Group};
+use super::{
+    Inbound, Protocol, TraceContext,
+    batch::Group,
+    pack::{Packer, unpack},
+};
 use crate::{
     json_metric::{JsonMetric, scan},
     observe::{Event, Failure, Loss, Observer, WasQueued},
@@ -34,7 +38,7 @@ impl fmt::Debug for Account {
 pub(crate) struct Parcel {
     /// The metrics as [`Parcel::framing`] has them:
     ///
-    /// * HTTP: JSON elements, each with a comma before it
+    /// * HTTP: the body of a request, packed ([`super::pack`])
     /// * unary: the place of a prefix ([`GRPC_PREFIX`]), then the fields of a `MetricList`
     /// * stream: messages, each with its prefix before it
     pub(crate) data: Bytes,
@@ -63,7 +67,7 @@ impl Parcel {
         reason = "each is a field; there is one caller"
     )]
     pub(crate) fn new(
-        data: Vec<u8>,
+        data: Bytes,
         metrics: usize,
         framing: Protocol,
         inbound: Inbound,
@@ -73,7 +77,7 @@ impl Parcel {
         account: Arc<Account>,
     ) -> Self {
         Self {
-            data: data.into(),
+            data,
             metrics,
             framing,
             inbound,
@@ -211,7 +215,15 @@ pub(crate) enum Framed<'a> {
     Wire(WireMetric<'a>),
 }
 
-/// Shows the metrics of a parcel's data, which is well formed because it was made here.
+/// Makes the data of a parcel readable for [`visit`].
+pub(crate) fn open(framing: Protocol, data: Bytes) -> Bytes {
+    match framing {
+        Protocol::Http => unpack(&data).into(),
+        Protocol::Unary | Protocol::Stream => data,
+    }
+}
+
+/// Shows the metrics of a parcel's opened data, which is well formed because it was made here.
 pub(crate) fn visit<'a>(framing: Protocol, data: &'a [u8], mut visit: impl FnMut(Framed<'a>)) {
     match framing {
         Protocol::Http => {
@@ -247,18 +259,21 @@ pub(crate) fn split_message(data: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// Joins the data of parcels of one framing.
-pub(crate) fn join(framing: Protocol, parts: &[Bytes]) -> Bytes {
+pub(crate) fn join(framing: Protocol, parts: Vec<Bytes>, packer: &Packer) -> Bytes {
     let length = parts.iter().map(Bytes::len).sum();
     let mut data = Vec::with_capacity(length);
     if framing == Protocol::Unary {
         data.extend_from_slice(&[0; GRPC_PREFIX]);
     }
     for part in parts {
-        let part = match framing {
-            Protocol::Unary => part.get(GRPC_PREFIX..).unwrap_or_default(),
-            Protocol::Http | Protocol::Stream => part,
-        };
-        data.extend_from_slice(part);
+        match framing {
+            Protocol::Unary => data.extend_from_slice(part.get(GRPC_PREFIX..).unwrap_or_default()),
+            Protocol::Stream => data.extend_from_slice(&part),
+            Protocol::Http => data.extend_from_slice(&unpack(&part)),
+        }
+    }
+    if framing == Protocol::Http {
+        return packer.pack(&data);
     }
     seal(framing, &mut data);
     data.into()
@@ -275,13 +290,19 @@ pub(crate) fn seal(framing: Protocol, data: &mut [u8]) {
 }
 
 /// Frames the data of a parcel for another protocol; returns it and how many metrics could not be converted.
-pub(crate) fn convert(from: Protocol, to: Protocol, data: &Bytes) -> (Bytes, usize) {
+pub(crate) fn convert(
+    from: Protocol,
+    to: Protocol,
+    data: &Bytes,
+    packer: &Packer,
+) -> (Bytes, usize) {
+    let data = open(from, data.clone());
     let mut group = Group::new(to);
-    group.begin(data.len() + data.len() / 8);
-    visit(from, data, |metric| match metric {
+    group.begin(data.len() + data.len() / 8, packer);
+    visit(from, &data, |metric| match metric {
         Framed::Json(metric) => group.add_json(&metric),
         Framed::Wire(metric) => group.add_wire(&metric),
     });
-    group.seal();
-    (group.data.into(), group.unconverted)
+    let unconverted = group.unconverted;
+    (group.seal(packer).0, unconverted)
 }

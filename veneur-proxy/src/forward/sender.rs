@@ -17,6 +17,7 @@ use super::{
     connect::{Connector, Target},
     grpc::{self, CallError, Channel, UNIMPLEMENTED},
     http,
+    pack::Packer,
     parcel::{self, Parcel},
     stream::Session,
     unary,
@@ -57,7 +58,7 @@ pub(crate) struct Settings {
     /// How many outgoing HTTP connections may be idle, all destinations together; `None` is no limit.
     pub(crate) idle_places: Option<Arc<Semaphore>>,
     pub(crate) batching: Batching,
-    pub(crate) compression_level: u32,
+    pub(crate) packer: Arc<Packer>,
     pub(crate) stream_max_age: Option<Duration>,
     pub(crate) stream_idle_close: Option<Duration>,
     pub(crate) connector: Connector,
@@ -79,7 +80,7 @@ impl Settings {
                 .max_idle
                 .map(|max| Arc::new(Semaphore::new(max))),
             batching: outbound.batching,
-            compression_level: outbound.compression_level,
+            packer: Packer::new(outbound.compression_level),
             stream_max_age: outbound.stream_max_age,
             stream_idle_close: outbound.stream_idle_close,
             connector: Connector::new(&outbound.tls, config.dial_timeout)?,
@@ -344,15 +345,28 @@ impl Lane {
             others.push(next);
         }
         if !others.is_empty() {
-            parcel.merge(others, parcel::join(parcel.framing, &parts));
+            let (framing, packer) = (parcel.framing, Arc::clone(&self.settings.packer));
+            // A body may be ten times as large when it is unpacked.
+            let text = if framing == Protocol::Http {
+                bytes * 10
+            } else {
+                0
+            };
+            let join = move || parcel::join(framing, parts, &packer);
+            match self.settings.packer.work(text, join).await {
+                Some(data) => parcel.merge(others, data),
+                // The process ends, and they count as lost when they are dropped.
+                None => drop(others),
+            }
         }
         parcel
     }
 
     /// Brings a parcel into the framing that is spoken.
-    pub(super) fn reframe(parcel: &mut Parcel, framing: Protocol) {
+    pub(super) fn reframe(&self, parcel: &mut Parcel, framing: Protocol) {
         if parcel.framing != framing {
-            let (data, lost) = parcel::convert(parcel.framing, framing, &parcel.data);
+            let (data, lost) =
+                parcel::convert(parcel.framing, framing, &parcel.data, &self.settings.packer);
             parcel.reframe(framing, data, lost);
         }
     }

@@ -89,7 +89,7 @@ async fn begin(
         parcel.lost(Loss::Timeout, None);
         return Ok(None);
     }
-    Lane::reframe(&mut parcel, Protocol::Unary);
+    lane.reframe(&mut parcel, Protocol::Unary);
     let left = parcel.deadline.map(|deadline| deadline - now);
     let ready = timeout(left.unwrap_or(CALL_LIMIT), channel.ready()).await;
     let call = ready

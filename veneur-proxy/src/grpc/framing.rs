@@ -2,11 +2,12 @@
 //!
 //! A message that lies in one piece of the body is read where it lies; only one that is spread over several is put together.
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
 
 use super::status::{Code, Status};
+use crate::forward::room::Rooms;
 
 /// The largest message that is taken, in bytes: that of Go's server.
 pub(super) const MAX_MESSAGE: usize = 4 << 20;
@@ -16,7 +17,7 @@ const PREFIX: usize = 5;
 const FIRST_RESERVE: usize = 64 * 1024;
 
 /// Finds the messages of one call.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Reader {
     piece: Bytes,
     at: usize,
@@ -25,6 +26,7 @@ pub(super) struct Reader {
     found: Option<Found>,
     /// Whether the message in `gathered` was given out, so that it can be emptied.
     given: bool,
+    rooms: Arc<Rooms>,
 }
 
 /// Where the next message lies.
@@ -35,6 +37,18 @@ enum Found {
 }
 
 impl Reader {
+    /// Starts before the first message; those that come in pieces are gathered in buffers of `rooms`.
+    pub(super) fn new(rooms: &Arc<Rooms>) -> Self {
+        Self {
+            piece: Bytes::new(),
+            at: 0,
+            gathered: Vec::new(),
+            found: None,
+            given: false,
+            rooms: Arc::clone(rooms),
+        }
+    }
+
     /// Takes the next piece of the body. All messages of the last one must have been taken.
     pub(super) fn push(&mut self, piece: Bytes) {
         debug_assert_eq!(self.at, self.piece.len());
@@ -73,7 +87,9 @@ impl Reader {
             self.given = false;
             self.gathered.clear();
             // One large message is no reason to hold on to its room for the life of a stream.
-            self.gathered.shrink_to(FIRST_RESERVE);
+            if self.gathered.capacity() > FIRST_RESERVE {
+                self.rooms.give(std::mem::take(&mut self.gathered));
+            }
         }
         if self.gathered.is_empty() {
             let rest = &self.piece[self.at..];
@@ -84,7 +100,10 @@ impl Reader {
                     self.at = start + length;
                     return Ok(Some(Found::InPiece(start..self.at)));
                 }
-                self.gathered.reserve((PREFIX + length).min(FIRST_RESERVE));
+                let wanted = (PREFIX + length).min(FIRST_RESERVE);
+                if self.gathered.capacity() < wanted {
+                    self.gathered = self.rooms.take(wanted);
+                }
             }
         }
         self.take(PREFIX);
@@ -102,6 +121,12 @@ impl Reader {
         let count = whole.saturating_sub(self.gathered.len()).min(rest.len());
         self.gathered.extend_from_slice(&rest[..count]);
         self.at += count;
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.rooms.give(std::mem::take(&mut self.gathered));
     }
 }
 
@@ -127,6 +152,10 @@ fn length([flag, length @ ..]: [u8; PREFIX]) -> Result<usize, Status> {
 mod tests {
     use super::*;
 
+    fn reader() -> Reader {
+        Reader::new(&Rooms::new(1 << 20, 1 << 20))
+    }
+
     fn framed(message: &[u8]) -> Vec<u8> {
         let mut framed = vec![0];
         framed.extend_from_slice(&(message.len() as u32).to_be_bytes());
@@ -139,7 +168,7 @@ mod tests {
         let messages: [&[u8]; 5] = [b"one", b"", b"three", &[7; 300], b"x"];
         let body: Vec<u8> = messages.iter().flat_map(|m| framed(m)).collect();
         for size in 1..=body.len() {
-            let mut reader = Reader::default();
+            let mut reader = reader();
             let mut found = Vec::new();
             for piece in body.chunks(size) {
                 reader.push(Bytes::copy_from_slice(piece));
@@ -154,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_cut_message_is_pending() {
-        let mut reader = Reader::default();
+        let mut reader = reader();
         reader.push(Bytes::from_static(b"\0\0\0\0\x05ab"));
         assert!(reader.next().unwrap().is_none());
         assert_eq!(reader.pending(), 7);
@@ -163,7 +192,7 @@ mod tests {
     #[test]
     fn compressed_and_huge_messages_are_refused_in_gos_words() {
         let f = |prefix: &'static [u8], code: Code, text: &str| {
-            let mut reader = Reader::default();
+            let mut reader = reader();
             reader.push(Bytes::from_static(prefix));
             let status = reader.next().unwrap_err();
             assert_eq!((status.code, &*status.message), (code, text));

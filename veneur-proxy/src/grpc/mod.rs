@@ -55,10 +55,10 @@ const CONNECTIONS: usize = 4096;
 /// Calls at a time on one connection.
 const CALLS: u32 = 1024;
 /// How much a sender may have under way on a call and on a connection, in bytes.
-const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 4 << 20;
+const STREAM_WINDOW: u32 = 256 << 10;
+const CONNECTION_WINDOW: u32 = 1 << 20;
 /// The largest piece in which a sender may send, in bytes.
-const FRAME: u32 = 256 << 10;
+const FRAME: u32 = 64 << 10;
 /// How long calls under way may take once the server is to stop.
 const DRAIN: Duration = Duration::from_secs(5);
 /// How often a connection without calls looks at the clock.
@@ -75,16 +75,7 @@ pub(crate) fn serve(
     let connections = tasks.clone();
     tasks.spawn("grpc server", async move {
         let places = Arc::new(Semaphore::new(CONNECTIONS));
-        let stop = connections.stop_token();
-        loop {
-            let place = tokio::select! {
-                () = stop.cancelled() => return,
-                place = places.clone().acquire_owned() => place,
-            };
-            let Ok(place) = place else { return };
-            let Some(accepted) = listen::next(&listener, &connections).await else {
-                return;
-            };
+        while let Some((accepted, place)) = listen::next(&listener, &places, &connections).await {
             let Accepted::Tcp(stream, _) = accepted else {
                 continue;
             };

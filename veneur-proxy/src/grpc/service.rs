@@ -28,15 +28,12 @@ use super::{
 use crate::{
     admin::Readiness,
     destinations::Destinations,
-    forward::{Batch, Inbound},
+    forward::{Batch, Inbound, room::Rooms},
     proto::forwardrpc::{SEND_METRICS, SEND_METRICS_V2},
     telemetry::{Arrival, Telemetry},
     wire::Corrupt,
 };
 
-/// How many metrics, and bytes, of a stream are accepted at a time at most.
-const BATCH_METRICS: usize = 4096;
-const BATCH_BYTES: usize = 1 << 20;
 /// How long a message may take to arrive once it has begun.
 const MESSAGE: Duration = Duration::from_secs(60);
 /// How long a stream may go on when the server is to stop: until it has been silent for the one, the other at most.
@@ -80,7 +77,8 @@ impl Service {
     /// Answers a call.
     pub(super) async fn answer(&self, request: Request<Incoming>) -> Response<Reply> {
         let (head, body) = request.into_parts();
-        let body = Messages::new(body, &self.large);
+        let rooms = &self.destinations.packer().messages;
+        let body = Messages::new(body, rooms, &self.large);
         let outcome = match head.uri.path() {
             SEND_METRICS => self.send_metrics(&head.headers, body).await,
             SEND_METRICS_V2 => self.send_metrics_v2(&head.headers, body).await,
@@ -130,6 +128,7 @@ impl Service {
 
     /// Accepts what a stream brings. What came before a corrupt message is accepted, as in the original.
     async fn stream(&self, body: &mut Messages) -> Result<(), Status> {
+        let mut expected = 0;
         loop {
             while !body.reader.is_whole()? {
                 match self.wait(body).await? {
@@ -140,7 +139,9 @@ impl Service {
             }
             // Not before there is something to place: a batch places by the members that it has seen.
             let mut batch = self.destinations.batch(Inbound::Stream, None);
+            batch.expect(expected);
             let outcome = Self::gather(body, &mut batch).await;
+            expected = batch.bytes();
             if !batch.is_empty() {
                 self.telemetry.arrival(&Arrival::Metrics {
                     inbound: Inbound::Stream,
@@ -158,7 +159,7 @@ impl Service {
         loop {
             while let Some(message) = body.reader.next()? {
                 batch.metric(message).map_err(corrupt)?;
-                if batch.len() >= BATCH_METRICS || batch.bytes() >= BATCH_BYTES {
+                if batch.is_full() {
                     return Ok(());
                 }
             }
@@ -235,10 +236,10 @@ struct Messages {
 }
 
 impl Messages {
-    fn new(body: Incoming, large: &Arc<Semaphore>) -> Self {
+    fn new(body: Incoming, rooms: &Arc<Rooms>, large: &Arc<Semaphore>) -> Self {
         Self {
             body,
-            reader: Reader::default(),
+            reader: Reader::new(rooms),
             ended: false,
             large: Arc::clone(large),
             last_words: None,

@@ -23,6 +23,19 @@ impl<'a> ImportBody<'a> {
     /// `encoding` is the value of the first `Content-Encoding` header, empty without one. The original takes `deflate`
     /// alone, in these letters, and means zlib by it. `limit` bounds both the body and what it inflates to.
     pub fn open(encoding: &[u8], body: &'a [u8], limit: usize) -> Result<Self, ImportError> {
+        let mut room = Vec::new();
+        let ImportBody { text, cut } = ImportBody::open_in(encoding, body, limit, &mut room)?;
+        let text = Cow::Owned(text.into_owned());
+        Ok(Self { text, cut })
+    }
+
+    /// The same; what it inflates to goes into `room`.
+    pub(crate) fn open_in(
+        encoding: &[u8],
+        body: &'a [u8],
+        limit: usize,
+        room: &'a mut Vec<u8>,
+    ) -> Result<Self, ImportError> {
         if body.len() > limit {
             return Err(ImportError::TooLarge(limit));
         }
@@ -32,11 +45,9 @@ impl<'a> ImportBody<'a> {
                 cut: None,
             }),
             b"deflate" => {
-                let (inflated, cut) = inflate(body, limit)?;
-                let text = String::from_utf8(inflated)
-                    .unwrap_or_else(|bytes| text(bytes.as_bytes()).into_owned());
+                let cut = inflate(body, limit, room)?;
                 Ok(Self {
-                    text: Cow::Owned(text),
+                    text: text(room),
                     cut,
                 })
             }
@@ -46,20 +57,39 @@ impl<'a> ImportBody<'a> {
         }
     }
 
+    /// Returns the length of the text in bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.text.len()
+    }
+
     /// Finds the metrics: one or more, of which at least one is not blank.
     pub fn metrics(&self) -> Result<Vec<JsonMetric<'_>>, ImportError> {
-        read(&self.text).map_err(|reason| match (reason, &self.cut) {
+        let mut metrics = Vec::new();
+        self.visit(|metric| metrics.push(metric))?;
+        Ok(metrics)
+    }
+
+    /// Shows the metrics to `visit`, in order, without gathering them. After an error, some may have been shown.
+    pub(crate) fn visit<'b>(
+        &'b self,
+        visit: impl FnMut(JsonMetric<'b>),
+    ) -> Result<(), ImportError> {
+        read(&self.text, visit).map_err(|reason| match (reason, &self.cut) {
             (ImportError::Eof | ImportError::UnexpectedEof, Some(cut)) => cut.clone(),
             (reason, _) => reason,
         })
     }
 }
 
-/// Inflates a zlib stream as far as it is sound; the second part says how it ended if not well.
+/// Inflates a zlib stream into `out`, as far as it is sound; returns how it ended if not well.
 ///
 /// A JSON value that is complete before the trouble is taken, and so is one with a wrong checksum behind it: the original
 /// stops reading where the value ends. So the checksum is not computed at all.
-fn inflate(body: &[u8], limit: usize) -> Result<(Vec<u8>, Option<ImportError>), ImportError> {
+fn inflate(
+    body: &[u8],
+    limit: usize,
+    out: &mut Vec<u8>,
+) -> Result<Option<ImportError>, ImportError> {
     let [method, flags, deflated @ ..] = body else {
         return Err(ImportError::NoZlibHeader);
     };
@@ -72,24 +102,24 @@ fn inflate(body: &[u8], limit: usize) -> Result<(Vec<u8>, Option<ImportError>), 
         return Err(ImportError::ZlibDictionary);
     }
     let mut inflater = Decompress::new(false);
-    let mut out = Vec::with_capacity((deflated.len() * 4).min(limit) + 1);
+    out.clear();
+    out.reserve((deflated.len() * 4).min(limit) + 1);
     loop {
         let consumed = inflater.total_in() as usize;
         let produced = out.len();
-        let outcome =
-            inflater.decompress_vec(&deflated[consumed..], &mut out, FlushDecompress::None);
+        let outcome = inflater.decompress_vec(&deflated[consumed..], out, FlushDecompress::None);
         if out.len() > limit {
             return Err(ImportError::TooLarge(limit));
         }
         match outcome {
-            Ok(Status::StreamEnd) => return Ok((out, None)),
-            Err(_) => return Ok((out, Some(ImportError::CorruptDeflate))),
+            Ok(Status::StreamEnd) => return Ok(None),
+            Err(_) => return Ok(Some(ImportError::CorruptDeflate)),
             Ok(_) if out.len() == out.capacity() => {
-                let room = out.len().max(GROWTH).min(limit + 1 - out.len());
-                out.reserve_exact(room);
+                let more = out.len().max(GROWTH).min(limit + 1 - out.len());
+                out.reserve_exact(more);
             }
             Ok(_) if out.len() == produced && inflater.total_in() as usize == consumed => {
-                return Ok((out, Some(ImportError::UnexpectedEof)));
+                return Ok(Some(ImportError::UnexpectedEof));
             }
             Ok(_) => {}
         }

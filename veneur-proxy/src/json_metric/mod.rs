@@ -37,17 +37,18 @@ pub struct JsonMetric<'a> {
     pub blank: bool,
 }
 
-/// Reads the first JSON value of `text`, which has to be an array of metrics; what follows it is not looked at.
-fn read(text: &str) -> Result<Vec<JsonMetric<'_>>, ImportError> {
+/// Reads the first JSON value of `text`, which has to be an array of metrics, and shows them to `visit`; what follows it is not
+/// looked at.
+fn read<'a>(text: &'a str, visit: impl FnMut(JsonMetric<'a>)) -> Result<(), ImportError> {
     let start = text.trim_start_matches([' ', '\t', '\r', '\n']);
     let mut json = serde_json::Deserializer::from_str(text);
     let outcome = match start.as_bytes().first() {
         None => return Err(ImportError::Eof),
-        Some(b'[') => json.deserialize_seq(Elements),
+        Some(b'[') => json.deserialize_seq(Elements(visit)),
         // A value of another type is refused as such only if it is whole.
         Some(b'{' | b'"' | b't' | b'f' | b'n' | b'-' | b'0'..=b'9') => {
             <&RawValue>::deserialize(&mut json).map(|value| match scan::Kind::of(value.get()) {
-                scan::Kind::Null => Ok(Vec::new()),
+                scan::Kind::Null => Ok(Seen::default()),
                 kind => Err(ImportError::Type(format!(
                     "the body is an array of metrics, not {kind}"
                 ))),
@@ -60,18 +61,25 @@ fn read(text: &str) -> Result<Vec<JsonMetric<'_>>, ImportError> {
             )));
         }
     };
-    let metrics = match outcome {
-        Ok(metrics) => metrics?,
+    let seen = match outcome {
+        Ok(seen) => seen?,
         Err(reason) if reason.is_eof() => return Err(ImportError::UnexpectedEof),
         Err(reason) => return Err(ImportError::Syntax(format!("invalid JSON: {reason}"))),
     };
-    if metrics.is_empty() {
-        Err(ImportError::Empty)
-    } else if metrics.iter().all(|metric| metric.blank) {
-        Err(ImportError::AllBlank)
-    } else {
-        Ok(metrics)
+    match seen {
+        Seen { any: false, .. } => Err(ImportError::Empty),
+        Seen { filled: false, .. } => Err(ImportError::AllBlank),
+        Seen { .. } => Ok(()),
     }
+}
+
+/// What there was in an array.
+#[derive(Debug, Default)]
+struct Seen {
+    /// An element.
+    any: bool,
+    /// One that is not blank.
+    filled: bool,
 }
 
 /// Writes the body that carries these metrics to a destination: the elements as received, and a line feed after the
@@ -89,23 +97,27 @@ pub fn write_body<'a>(metrics: impl IntoIterator<Item = &'a JsonMetric<'a>>, bod
     body.extend_from_slice(b"]\n");
 }
 
-/// Collects the elements; the first wrong one is an inner error, so that broken JSON behind it still comes first.
-struct Elements;
+/// Shows the elements; the first wrong one is an inner error, so that broken JSON behind it still comes first.
+struct Elements<F>(F);
 
-impl<'de> Visitor<'de> for Elements {
-    type Value = Result<Vec<JsonMetric<'de>>, ImportError>;
+impl<'de, F: FnMut(JsonMetric<'de>)> Visitor<'de> for Elements<F> {
+    type Value = Result<Seen, ImportError>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an array of metrics")
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Self::Value, A::Error> {
-        let mut metrics = Vec::new();
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut elements: A) -> Result<Self::Value, A::Error> {
+        let mut seen = Seen::default();
         let mut wrong = None;
         let mut place = 0;
         while let Some(element) = elements.next_element::<&RawValue>()? {
             match scan::element(element.get()) {
-                Ok(metric) => metrics.push(metric),
+                Ok(metric) => {
+                    seen.any = true;
+                    seen.filled |= !metric.blank;
+                    (self.0)(metric);
+                }
                 Err(reason) if wrong.is_none() => {
                     wrong = Some(ImportError::Type(format!("metric {place}: {reason}")));
                 }
@@ -113,7 +125,7 @@ impl<'de> Visitor<'de> for Elements {
             }
             place += 1;
         }
-        Ok(wrong.map_or(Ok(metrics), Err))
+        Ok(wrong.map_or(Ok(seen), Err))
     }
 }
 
@@ -124,7 +136,8 @@ mod tests {
     #[test]
     fn elements_are_forwarded_as_received() {
         let text = r#" [ {"NAME" : "a","x":[1,{"y":"]"}], "type":"counter"} ,null, {"name":"b"}] trailing"#;
-        let metrics = read(text).unwrap();
+        let mut metrics = Vec::new();
+        read(text, |metric| metrics.push(metric)).unwrap();
         assert_eq!(metrics[0].name, "a");
         assert_eq!(metrics[0].kind, "counter");
         assert!(metrics[1].blank);
@@ -139,7 +152,8 @@ mod tests {
     #[test]
     fn what_breaks_the_text_comes_before_what_is_wrong_in_it() {
         let f = |text: &str, expected: &str| {
-            assert_eq!(read(text).unwrap_err().to_string(), expected, "{text}");
+            let refused = read(text, |_| {}).unwrap_err();
+            assert_eq!(refused.to_string(), expected, "{text}");
         };
         f(r#"[{"name":1},{"name":"a""#, "unexpected EOF");
         f(

@@ -17,7 +17,8 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use shared::testing::{PATIENCE, process::Program};
+use shared::testing::{PATIENCE, eventually, process::Program};
+use tokio::task::block_in_place;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_veneur-proxy");
 
@@ -75,6 +76,14 @@ impl Proxy {
         }
     }
 
+    /// Returns the most memory that it ever had, in bytes.
+    pub(crate) fn memory(&self) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.program.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+        let kilobytes = line.unwrap().split_whitespace().nth(1).unwrap();
+        kilobytes.parse::<usize>().unwrap() * 1024
+    }
+
     /// Waits until HTTP is served; returns where.
     pub(crate) fn http(&self) -> SocketAddr {
         self.address("HTTP server listening", 0)
@@ -100,6 +109,21 @@ impl Proxy {
             },
         )
     }
+}
+
+/// Waits until the proxy says that it can forward.
+pub(crate) fn ready(http: SocketAddr) {
+    block_in_place(|| {
+        eventually("readiness", || {
+            (get(http, "/healthcheck/ready").status == 200).then_some(())
+        });
+    });
+}
+
+/// Reads a number of the line that the program ends with.
+pub(crate) fn number(line: &str, key: &str) -> usize {
+    let (_, rest) = line.split_once(&format!(" {key}=")).unwrap();
+    rest.split(' ').next().unwrap().parse().unwrap()
 }
 
 /// An answer by HTTP.

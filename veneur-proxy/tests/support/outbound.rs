@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use prost::Message as _;
 use shared::{discovery, lifecycle::Tasks, testing::PATIENCE};
 use tokio::time::sleep;
 use veneur_proxy::{
@@ -9,6 +10,10 @@ use veneur_proxy::{
     destinations::{Destinations, StartError},
     forward::Inbound,
     observe::{Sums, Totals},
+    proto::{
+        forwardrpc::MetricList,
+        metricpb::{CounterValue, Metric, Value},
+    },
 };
 
 /// Running destinations with what they count.
@@ -86,4 +91,19 @@ pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) -> impl Future<
             sleep(Duration::from_millis(5)).await;
         }
     }
+}
+
+/// A list of counters with names of their own.
+pub(crate) fn list(from: usize, count: usize) -> Vec<u8> {
+    let metrics = (from..from + count).map(|i| Metric {
+        name: format!("some.counter.{i}").into(),
+        tags: vec![format!("host:{}", i % 97).into(), "env:test".into()],
+        value: Some(Value::Counter(CounterValue { value: i as i64 })),
+        scope: 2,
+        ..Metric::default()
+    });
+    MetricList {
+        metrics: metrics.collect(),
+    }
+    .encode_to_vec()
 }

@@ -209,6 +209,15 @@ impl Drop for Peer {
     }
 }
 
+/// The addresses of peers as a list in YAML.
+pub(crate) fn addresses(peers: &[&Peer]) -> String {
+    let quoted: Vec<String> = peers
+        .iter()
+        .map(|peer| format!("'{}'", peer.address))
+        .collect();
+    format!("[{}]", quoted.join(","))
+}
+
 /// A Consul with one answer for all.
 pub(crate) async fn consul(addresses: &[SocketAddr]) -> Peer {
     let peer = Peer::http().await;

@@ -10,6 +10,8 @@ pub enum Port {
     /// The last one, in the last container that has any; but a port with one of these names ends the search in its
     /// container. Here a port without protocol is not TCP. This is what the veneur proxies do.
     LastOrNamed(Vec<String>),
+    /// The first one with this name, whatever is declared before or behind it; without one, as the other rule says.
+    Named(String, Box<Port>),
 }
 
 /// A port that an object declares.
@@ -59,9 +61,8 @@ impl Port {
     /// Chooses among the ports of several containers, or of one service.
     pub(super) fn choose<'a>(
         &self,
-        containers: impl IntoIterator<Item = impl IntoIterator<Item = Declared<'a>>>,
+        containers: impl IntoIterator<Item = impl IntoIterator<Item = Declared<'a>>> + Clone,
     ) -> Option<Chosen<'a>> {
-        let containers = containers.into_iter().enumerate();
         match self {
             Self::First => first(containers, |_| true),
             Self::Wanted(wanted) => {
@@ -79,7 +80,7 @@ impl Port {
             }
             Self::LastOrNamed(names) => {
                 let mut last = None;
-                for (container, ports) in containers {
+                for (container, ports) in containers.into_iter().enumerate() {
                     for port in ports {
                         let named = port
                             .name
@@ -93,6 +94,10 @@ impl Port {
                     }
                 }
                 last
+            }
+            Self::Named(wanted, otherwise) => {
+                let is_it = |port: &Declared<'_>| port.name == Some(wanted);
+                first(containers.clone(), is_it).or_else(|| otherwise.choose(containers))
             }
         }
     }
@@ -116,10 +121,10 @@ impl<'a> Declared<'a> {
 }
 
 fn first<'a>(
-    containers: impl Iterator<Item = (usize, impl IntoIterator<Item = Declared<'a>>)>,
+    containers: impl IntoIterator<Item = impl IntoIterator<Item = Declared<'a>>>,
     is_it: impl Fn(&Declared<'_>) -> bool,
 ) -> Option<Chosen<'a>> {
-    for (container, ports) in containers {
+    for (container, ports) in containers.into_iter().enumerate() {
         for port in ports {
             if port.is_tcp() && is_it(&port) {
                 return port.chosen(container);
@@ -188,6 +193,22 @@ mod tests {
         f(&[&["1/x"]], None);
         // A name is worth more than a protocol.
         f(&[&["1/http/UDP"]], Some(1));
+    }
+
+    #[test]
+    fn a_named_port_is_found_wherever_it_stands() {
+        let f = |containers: &[&[&'static str]], expected| {
+            let otherwise = Port::LastOrNamed(vec!["http".to_owned()]);
+            let port = Port::Named("grpc".to_owned(), Box::new(otherwise));
+            assert_eq!(chosen(&port, containers), expected);
+        };
+        f(&[&["1/http/TCP", "2/grpc/TCP", "3/c/TCP"]], Some(2));
+        f(&[&["1/grpc/TCP"], &["2/http/TCP"]], Some(1));
+        f(&[&["1/grpc"], &["2/side/TCP"]], Some(1));
+        // Without one, the other rule counts.
+        f(&[&["1/http/TCP", "2/c/TCP"]], Some(1));
+        f(&[&["1/grpc/UDP", "2/c/TCP"]], Some(2));
+        f(&[&["1/x"]], None);
     }
 
     #[test]

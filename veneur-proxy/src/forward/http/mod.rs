@@ -3,7 +3,6 @@
 //! What could not be sent for want of a connection is tried again until it is late. A request whose connection breaks is
 //! lost, because it may have been counted: metrics arrive at most once.
 
-mod deflate;
 mod message;
 
 use std::{
@@ -22,14 +21,10 @@ use hyper_util::rt::TokioIo;
 use shared::lifecycle::Tasks;
 use tokio::{
     sync::{OwnedSemaphorePermit, oneshot},
-    task::spawn_blocking,
     time::{sleep, timeout, timeout_at},
 };
 
-use self::{
-    deflate::Deflate,
-    message::{Answer, answer, redirect, request},
-};
+use self::message::{Answer, answer, redirect, request};
 use super::{
     Protocol, TraceContext,
     connect::{Target, Version},
@@ -44,8 +39,6 @@ const REQUESTS: usize = 4;
 const REQUEST_LIMIT: Duration = Duration::from_secs(60);
 /// How many redirects are followed, as Go does.
 const REDIRECTS: usize = 10;
-/// Compressing more than this would hold up other tasks.
-const COMPRESSED_HERE: usize = 48 * 1024;
 
 /// Starts the workers of a destination. There is nothing to try before there is something to send.
 pub(super) fn start(lane: &Lane, tried: oneshot::Sender<()>) {
@@ -54,7 +47,6 @@ pub(super) fn start(lane: &Lane, tried: oneshot::Sender<()>) {
     for _ in 0..workers {
         let worker = Worker {
             lane: lane.clone(),
-            deflate: Some(Deflate::new(lane.settings.compression_level)),
             kept: None,
         };
         let abort = lane.home.abort().clone();
@@ -67,8 +59,6 @@ pub(super) fn start(lane: &Lane, tried: oneshot::Sender<()>) {
 /// Sends one request after the other, on a connection of its own.
 struct Worker {
     lane: Lane,
-    /// Away while a body is compressed elsewhere.
-    deflate: Option<Deflate>,
     kept: Option<Kept>,
 }
 
@@ -129,8 +119,8 @@ impl Worker {
 
     /// Sends a parcel until it has arrived or is lost.
     async fn forward(&mut self, target: &Target, mut parcel: Parcel) {
-        Lane::reframe(&mut parcel, Protocol::Http);
-        let body = self.encode(&parcel).await;
+        self.lane.reframe(&mut parcel, Protocol::Http);
+        let body = parcel.data.clone();
         let mut backoff = Backoff::new();
         let started = Instant::now();
         loop {
@@ -201,37 +191,6 @@ impl Worker {
             failure,
         });
         parcel.lost(reason, Some(failure));
-    }
-
-    async fn encode(&mut self, parcel: &Parcel) -> Bytes {
-        let started = Instant::now();
-        let level = self.lane.settings.compression_level;
-        let mut deflate = self.deflate.take().unwrap_or_else(|| Deflate::new(level));
-        let data = parcel.data.clone();
-        let body = if data.len() <= COMPRESSED_HERE {
-            let body = deflate.body(&data);
-            self.deflate = Some(deflate);
-            body
-        } else {
-            let compressed = spawn_blocking(move || {
-                let body = deflate.body(&data);
-                (deflate, body)
-            });
-            match compressed.await {
-                Ok((deflate, body)) => {
-                    self.deflate = Some(deflate);
-                    body
-                }
-                // The runtime is shutting down, so that nothing will be sent either.
-                Err(_) => Bytes::new(),
-            }
-        };
-        self.lane.tell(&Event::Encoded {
-            destination: self.lane.member.name(),
-            took: started.elapsed(),
-            bytes: body.len(),
-        });
-        body
     }
 
     /// Sends a request, and those that its answer redirects to.

@@ -185,7 +185,7 @@ impl<'a> Session<'a> {
             parcel.lost(Loss::Timeout, None);
             return Ok(());
         }
-        Lane::reframe(&mut parcel, Protocol::Stream);
+        lane.reframe(&mut parcel, Protocol::Stream);
         let mut failed = None;
         match self.open_stream().await {
             Err(error) => failed = Some(error),
