@@ -47,6 +47,23 @@ pub(crate) struct Window {
     pub(crate) range_end: i64,
 }
 
+#[cfg(test)]
+impl Window {
+    /// Returns a window of numbers whose times do not matter.
+    pub(crate) fn of_floats(from: usize, to: usize) -> Self {
+        Self {
+            from,
+            to,
+            histograms_from: 0,
+            histograms_to: 0,
+            step: 0,
+            time: 0,
+            range_start: 0,
+            range_end: 0,
+        }
+    }
+}
+
 /// How windows lie to the steps.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Windowing {
