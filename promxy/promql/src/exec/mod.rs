@@ -24,6 +24,7 @@ mod histogram_folds;
 mod info;
 mod label_calls;
 mod matching;
+mod parallel;
 mod range_call;
 mod scalar_op;
 mod selector;

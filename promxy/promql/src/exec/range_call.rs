@@ -6,10 +6,11 @@
 use std::collections::HashSet;
 
 use super::evaluator::{Sink, drop_names_now, is_range};
+use super::parallel::in_order;
 use super::window::{RangeSamples, Window, Windowing};
 use super::{Column, Context, Evaluated, Evaluator, Series};
 use crate::annotations::Remark;
-use crate::error::QueryError;
+use crate::error::{QueryError, Stage};
 use crate::func::FloatKernel;
 use crate::func::counts::{Count, End, Occurrences, Present, TimeAt, ValueAt};
 use crate::func::mixed::{MixedWindows, Notes};
@@ -23,6 +24,7 @@ use crate::histogram::Fact;
 use crate::labels::Labels;
 use crate::parser::{Compat, ExtendedRange, Span, ValueType};
 use crate::plan::{CallPlan, PlanKind, PlanNode};
+use crate::storage::SeriesData;
 
 /// A function over a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -195,12 +197,18 @@ impl<'a> Evaluator<'a, '_> {
                     compat,
                 };
                 let mut output = Output::new(name, span);
-                let data: &'a [crate::storage::SeriesData] = &self.context.data[selector.select];
-                for series in data {
-                    let samples = RangeSamples::of_storage(&series.samples, with_starts);
-                    output.series(self.context, &call, &samples, (&series.labels, false), sink)?;
-                }
-                Ok(())
+                let data: &'a [SeriesData] = &self.context.data[selector.select];
+                let cancel = self.context.cancel;
+                let compute = |windows: &mut Vec<Window>, series: &&SeriesData| -> Computing {
+                    cancel.check(Stage::Evaluation)?;
+                    let samples =
+                        RangeSamples::of_storage(&series.samples, call.windowing, with_starts);
+                    Ok(call.compute(&samples, windows))
+                };
+                in_order(self.context.threads, data, compute, |series, computed| {
+                    let named = (&series.labels, false);
+                    output.series(self.context, &call, named, computed?, sink)
+                })
             }
             PlanKind::Subquery(subquery) => {
                 let inner_grid = self.plan_node(subquery.expr).outer_grid();
@@ -220,20 +228,19 @@ impl<'a> Evaluator<'a, '_> {
                     compat,
                 };
                 let mut output = Output::new(name, span);
-                for series in inner {
-                    let held = series.column.samples();
-                    let samples =
-                        RangeSamples::of_subquery(&series, inner_grid, compat == Compat::V3_14);
-                    output.series(
-                        self.context,
-                        &call,
-                        &samples,
-                        (&series.labels, series.drop_name),
-                        sink,
-                    )?;
-                    self.context.budget.release(held);
-                }
-                Ok(())
+                let cancel = self.context.cancel;
+                let compute = |windows: &mut Vec<Window>, series: &Series| -> Computing {
+                    cancel.check(Stage::Evaluation)?;
+                    let forget_resets = compat == Compat::V3_14;
+                    let samples = RangeSamples::of_subquery(series, inner_grid, forget_resets);
+                    Ok(call.compute(&samples, windows))
+                };
+                in_order(self.context.threads, inner, compute, |series, computed| {
+                    let named = (&series.labels, series.drop_name);
+                    output.series(self.context, &call, named, computed?, sink)?;
+                    self.context.budget.release(series.column.samples());
+                    Ok(())
+                })
             }
             _ => Ok(()),
         }
@@ -261,11 +268,22 @@ impl<'a> Evaluator<'a, '_> {
     }
 }
 
+/// What a call makes of a series that has samples in any window.
+struct Computed {
+    column: Result<Column, QueryError>,
+    notes: Notes,
+    /// How many samples all windows hold together, and the one with the most.
+    looked_at: usize,
+    largest: usize,
+}
+
+/// Nothing of a series without samples in any window; an error if the query was ended.
+type Computing = Result<Option<Computed>, QueryError>;
+
 /// What is kept from series to series of a call.
 struct Output<'s> {
     name: &'s str,
     span: Span,
-    windows: Vec<Window>,
     /// The label sets there are, to find those that coincide without their names.
     seen: HashSet<Labels>,
 }
@@ -275,30 +293,27 @@ impl<'s> Output<'s> {
         Self {
             name,
             span,
-            windows: Vec::new(),
             seen: HashSet::new(),
         }
     }
 
-    /// Applies a call to a series, whose labels may be bound to lose their names.
+    /// Takes what was computed of a series, whose labels may be bound to lose their names.
     fn series(
         &mut self,
         context: &mut Context<'_>,
         call: &RangeCall<'_>,
-        samples: &RangeSamples<'_>,
         (labels, drop_name): (&Labels, bool),
+        computed: Option<Computed>,
         sink: &mut Sink<'_>,
     ) -> Result<(), QueryError> {
-        context.check()?;
-        samples.cut(call.windowing, &mut self.windows);
-        if self.windows.is_empty() {
+        let Some(computed) = computed else {
             return Ok(());
-        }
-        let held = self.count_samples(context, samples)?;
-        let mut notes = Notes::default();
-        let column = call.column(samples, &self.windows, &mut notes)?;
-        context.budget.release(held);
-        notes.annotate(context, labels, self.span);
+        };
+        context.budget.looked_at(computed.looked_at);
+        context.budget.take(computed.largest)?;
+        let column = computed.column?;
+        context.budget.release(computed.largest);
+        computed.notes.annotate(context, labels, self.span);
         if column.is_empty() {
             return Ok(());
         }
@@ -318,29 +333,6 @@ impl<'s> Output<'s> {
             return Err(QueryError::duplicate_labels());
         }
         sink(context, series)
-    }
-
-    /// Counts what the windows hold and returns how much the largest one does.
-    fn count_samples(
-        &self,
-        context: &mut Context<'_>,
-        samples: &RangeSamples<'_>,
-    ) -> Result<usize, QueryError> {
-        let sizes = self.windows.iter().map(|window| {
-            let histograms = &samples.histograms[window.histograms_from..window.histograms_to];
-            let histograms = histograms
-                .iter()
-                .map(|histogram| super::histogram_samples(histogram));
-            window.to - window.from + histograms.sum::<usize>()
-        });
-        let (mut largest, mut total) = (0, 0);
-        for size in sizes {
-            largest = largest.max(size);
-            total += size;
-        }
-        context.budget.looked_at(total);
-        context.budget.take(largest)?;
-        Ok(largest)
     }
 
     /// Remarks on the rate of something that does not look like a counter.
@@ -371,6 +363,32 @@ impl<'s> Output<'s> {
 }
 
 impl RangeCall<'_> {
+    /// Cuts a series into windows and computes their values. Nothing if there are none.
+    fn compute(&self, samples: &RangeSamples<'_>, windows: &mut Vec<Window>) -> Option<Computed> {
+        samples.cut(self.windowing, windows);
+        if windows.is_empty() {
+            return None;
+        }
+        let (mut looked_at, mut largest) = (0, 0);
+        for window in windows.iter() {
+            let histograms = &samples.histograms[window.histograms_from..window.histograms_to];
+            let histograms = histograms
+                .iter()
+                .map(|histogram| super::histogram_samples(histogram));
+            let size = window.to - window.from + histograms.sum::<usize>();
+            looked_at += size;
+            largest = largest.max(size);
+        }
+        let mut notes = Notes::default();
+        let column = self.column(samples, windows, &mut notes);
+        Some(Computed {
+            column,
+            notes,
+            looked_at,
+            largest,
+        })
+    }
+
     /// Computes the values of all windows.
     fn column(
         &self,

