@@ -7,6 +7,7 @@
 )]
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 
 use promql::parser::ParserOptions;
 use promql::testing::{EngineSubject, Evaluation, Script, Subject, block_on, run};
@@ -245,6 +246,55 @@ fn a_range_is_its_instants() {
     }
     println!("{compared} instants agree, {failed} are of queries that fail");
     assert!(compared > 5_000);
+}
+
+/// Returns many series, so that several threads have work at a time.
+fn crowd() -> EngineSubject {
+    let mut script = String::from("load 15s\n");
+    for i in 0..70 {
+        let group = ["x", "y", "z"][i % 3];
+        let resets = i % 7 + 5;
+        script += &format!("  a{{g=\"{group}\", i=\"{i}\"}} 0+{i}x{resets} {i} _x3 0+0.{i}x60\n");
+        script += &format!("  b{{g=\"{group}\", i=\"{i}\"}} _x{resets} {i}-0.{i}x70\n");
+        let histogram = format!("{{{{schema:1 count:3 sum:{i} buckets:[1 2]}}}}");
+        script += &format!(
+            "  n{{g=\"{group}\", i=\"{i}\"}} {histogram}+{histogram}x40 _x{resets} {histogram}\n"
+        );
+        script += &format!("  h_bucket{{g=\"{group}\", i=\"{i}\", le=\"1\"}} 0+1x80\n");
+        script += &format!("  h_bucket{{g=\"{group}\", i=\"{i}\", le=\"+Inf\"}} 0+{i}x80\n");
+    }
+    let mut subject = EngineSubject::new(Engine::new(options(false)));
+    assert!(run(&Script::parse(&script).unwrap(), &mut subject).is_empty());
+    subject
+}
+
+#[test]
+fn on_any_number_of_threads_the_outcome_is_the_same() {
+    let mut writer = Writer(fastrand::Rng::with_seed(20_263));
+    let subject = crowd();
+    let (mut values, mut errors) = (0, 0);
+    for round in 0..600 {
+        let query = writer.vector(3);
+        let outcome = |threads: usize| {
+            let query = subject
+                .engine
+                .range_query(&query, 60_000, 1_260_000, 60_000);
+            let cancel = CancelToken::default();
+            let prepared = block_on(query.unwrap().prepare(&subject.storage, None, &cancel));
+            let threads = NonZeroUsize::new(threads).unwrap();
+            prepared.unwrap().evaluate_on(threads, &cancel)
+        };
+        let alone = outcome(1);
+        // Debug writes every number so that it can be told from all others.
+        let expected = format!("{alone:?}");
+        assert_eq!(format!("{:?}", outcome(2 + round % 4)), expected, "{query}");
+        match alone.value {
+            Ok(_) => values += 1,
+            Err(_) => errors += 1,
+        }
+    }
+    println!("{values} values and {errors} errors are the same on one thread and several");
+    assert!(values > 300);
 }
 
 #[test]

@@ -41,8 +41,7 @@ fuzz_target!(|text: &str| {
             engine.range_query(text, 0, 1_200_000, 150_000),
         ];
         for query in queries.into_iter().flatten() {
-            let outcome = block_on(query.run(&*STORAGE, &CancelToken::default()));
-            drop(outcome);
+            drop(block_on(query.run(&*STORAGE, &CancelToken::default())));
         }
     }
 });

@@ -43,8 +43,12 @@ impl Smoothing<'_> {
 /// How far smoothing has come in a window of at least two numbers.
 #[derive(Clone, Copy, Default)]
 struct Smoothed {
+    /// The weights of the newest number and of what was expected.
     newest: f64,
-    trend_weight: f64,
+    expected: f64,
+    /// The weights of the newest trend and of the one before.
+    newest_trend: f64,
+    old_trend: f64,
     before: f64,
     level: f64,
     trend: f64,
@@ -52,11 +56,13 @@ struct Smoothed {
 
 impl Smoothed {
     /// Begins with the first two numbers.
-    fn begin(newest: f64, trend_weight: f64, values: &[f64]) -> Self {
+    fn begin(newest: f64, newest_trend: f64, values: &[f64]) -> Self {
         let (first, second) = (values[0], values[1]);
         let mut smoothed = Self {
             newest,
-            trend_weight,
+            expected: 1.0 - newest,
+            newest_trend,
+            old_trend: 1.0 - newest_trend,
             before: 0.0,
             level: first,
             trend: second - first,
@@ -68,15 +74,14 @@ impl Smoothed {
     /// Takes a further number.
     #[inline]
     fn take(&mut self, value: f64) {
-        let weight = self.trend_weight;
-        self.trend = weight * (self.level - self.before) + (1.0 - weight) * self.trend;
+        self.trend = self.newest_trend * (self.level - self.before) + self.old_trend * self.trend;
         self.rise_to(value);
     }
 
     #[inline]
     fn rise_to(&mut self, value: f64) {
         let scaled = self.newest * value;
-        let expected = (1.0 - self.newest) * (self.level + self.trend);
+        let expected = self.expected * (self.level + self.trend);
         (self.before, self.level) = (self.level, scaled + expected);
     }
 }

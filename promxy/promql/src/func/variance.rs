@@ -81,16 +81,17 @@ fn variances(slices: [&[f64]; LANES]) -> Lanes {
     let mut mean = Sums::NOTHING;
     let mut squares = Sums::NOTHING;
     let mut count = 0.0;
+    let mut before = mean.total();
     for index in 0..shared {
         count += 1.0;
         let values: Lanes = std::array::from_fn(|lane| heads[lane][index]);
-        let before = mean.total();
         let delta: Lanes = std::array::from_fn(|lane| values[lane] - before[lane]);
         mean.add(delta.map(|delta| delta / count));
         let after = mean.total();
         squares.add(std::array::from_fn(|lane| {
             delta[lane] * (values[lane] - after[lane])
         }));
+        before = after;
     }
     std::array::from_fn(|lane| {
         let mut fold = VarianceFold {
