@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 
+use promql::annotations::Severity;
 use promql::parser::ParserOptions;
 use promql::testing::{EngineSubject, Evaluation, Script, Subject, block_on, run};
 use promql::value::{SampleValue, Value};
@@ -340,6 +341,30 @@ fn a_query_over_its_budget_fails() {
         error(&mut subject, "sum(rate(a[5m]))"),
         Some(QueryError::TooManySamples)
     );
+}
+
+#[test]
+fn annotations_point_at_parentheses_around_what_is_evaluated_once() {
+    let mut subject = subject(options(false));
+    let mut f = |query: &str, column: usize| {
+        let outcome = subject.evaluate(query, Evaluation::Instant { time: 600_000 });
+        let texts = outcome.annotations.texts(Severity::Warning, query);
+        let place = format!("(1:{column})");
+        assert!(
+            texts.iter().any(|text| text.ends_with(&place)),
+            "{query}: {texts:?}"
+        );
+    };
+    f("histogram_quantile((5), h_bucket)", 20);
+    f("histogram_quantile(((2+3)), h_bucket)", 20);
+    // What changes from step to step loses its parentheses.
+    f("histogram_quantile(((time())), h_bucket)", 22);
+    // So does everything in what is evaluated once as a whole.
+    f("histogram_quantile((2+3), (h_bucket @ 300))", 21);
+    f("histogram_quantile(time(), (b @ 300))", 28);
+    f("quantile_over_time((5), a[5m])", 20);
+    f("quantile((5), a)", 11);
+    f("quantile(((time())), a)", 12);
 }
 
 #[test]

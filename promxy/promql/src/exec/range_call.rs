@@ -162,7 +162,8 @@ impl<'a> Evaluator<'a, '_> {
         // What a subquery yields has no place in the query any more.
         let place = |node: &PlanNode| match node.kind {
             PlanKind::Subquery(_) => Span::default(),
-            _ => node.span,
+            PlanKind::Range(_) => node.span,
+            _ => node.argument_span,
         };
         let span = call
             .args
