@@ -361,6 +361,15 @@ fn generated_queries_keep_their_meaning_when_printed() {
 }
 
 #[test]
+fn what_a_fuzzer_found_stays_mended() {
+    // Trees that are deeper than readers of JSON go.
+    for signs in ["+", "-", "+-"] {
+        assert!(check(&format!("a + {}b", signs.repeat(150))));
+        check(&format!("sum{} by\u{fffd}Q\\\"", signs.repeat(150)));
+    }
+}
+
+#[test]
 fn mutated_queries_do_no_harm() {
     let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/golden/promql");
     let file = std::env::var_os("PROMQL_TESTDATA")

@@ -26,6 +26,7 @@ mod label_calls;
 mod matching;
 mod parallel;
 mod range_call;
+mod range_function;
 mod scalar_op;
 mod selector;
 mod setops;
@@ -41,7 +42,8 @@ pub(crate) use context::{Context, SampleBudget};
 pub(crate) use evaluator::Evaluator;
 pub(crate) use finish::result;
 pub(crate) use grid::Grid;
-pub(crate) use range_call::{RangeCall, RangeFunction};
+pub(crate) use range_call::RangeCall;
+pub(crate) use range_function::RangeFunction;
 pub(crate) use window::{Floats, RangeSamples, Window};
 
 use crate::Text;

@@ -27,12 +27,12 @@ impl Sums {
     /// number.
     #[inline]
     pub(super) fn add(&mut self, values: Lanes) {
-        for lane in 0..LANES {
-            let (old, value) = (self.sum[lane], values[lane]);
-            let sum = old + value;
-            let taken = sum - old;
-            self.sum[lane] = sum;
-            self.lost[lane] += (old - (sum - taken)) + (value - taken);
+        let sums = self.sum.iter_mut().zip(&mut self.lost);
+        for ((sum, lost), value) in sums.zip(values) {
+            let old = *sum;
+            *sum += value;
+            let taken = *sum - old;
+            *lost += (old - (*sum - taken)) + (value - taken);
         }
     }
 

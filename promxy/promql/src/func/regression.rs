@@ -244,12 +244,11 @@ impl<'w> SharedSums<'w> {
             let y = y_sum.over(window, y_of);
             let t = t_sum.over(window, t_of);
             let tt = tt_sum.over(window, |index| t_of(index) * t_of(index));
-            let xy = match &rounded {
-                Some(sums) => sums[place],
-                None => {
-                    let ty = ty_sum.over(window, |index| t_of(index) * y_of(index));
-                    products.value(ty - origin * y)
-                }
+            let xy = if let Some(sums) = &rounded {
+                sums[place]
+            } else {
+                let ty = ty_sum.over(window, |index| t_of(index) * y_of(index));
+                products.value(ty - origin * y)
             };
             let moments = Moments {
                 x: times.value(t - n * origin),
@@ -315,7 +314,7 @@ impl FloatKernel for Slope<'_> {
     fn windows(&mut self, windows: &[Window], set: &mut dyn FnMut(usize, f64)) {
         let first = |window: &Window| self.0.times[window.from];
         lines(self.0, windows, first, &mut |window, line| {
-            set(window.step, line.slope)
+            set(window.step, line.slope);
         });
     }
 }

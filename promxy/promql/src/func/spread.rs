@@ -154,7 +154,7 @@ fn median_deviation(sorted: &[f64], median: f64) -> f64 {
     let lower = last / 2;
     let distances = [smallest(lower), smallest((lower + 1).min(last))];
     // Of two numbers the quantile takes the mean, of an odd number the one in the middle.
-    if last % 2 == 0 {
+    if last.is_multiple_of(2) {
         quantile_of_sorted(0.5, &distances[..1])
     } else {
         quantile_of_sorted(0.5, &distances)

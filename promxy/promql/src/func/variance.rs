@@ -76,6 +76,10 @@ impl FloatKernel for Variance<'_> {
 }
 
 /// Returns the variance of each slice, none of which is empty.
+#[expect(
+    clippy::needless_range_loop,
+    reason = "the index goes through all windows at once"
+)]
 fn variances(slices: [&[f64]; LANES]) -> Lanes {
     let (heads, shared) = together(slices);
     let mut mean = Sums::NOTHING;
