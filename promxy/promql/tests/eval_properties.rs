@@ -251,19 +251,22 @@ fn a_range_is_its_instants() {
 
 /// Returns many series, so that several threads have work at a time.
 fn crowd() -> EngineSubject {
-    let mut script = String::from("load 15s\n");
-    for i in 0..70 {
-        let group = ["x", "y", "z"][i % 3];
+    let series = (0..70).flat_map(|i| {
+        let labels = format!("g=\"{}\", i=\"{i}\"", ["x", "y", "z"][i % 3]);
         let resets = i % 7 + 5;
-        script += &format!("  a{{g=\"{group}\", i=\"{i}\"}} 0+{i}x{resets} {i} _x3 0+0.{i}x60\n");
-        script += &format!("  b{{g=\"{group}\", i=\"{i}\"}} _x{resets} {i}-0.{i}x70\n");
         let histogram = format!("{{{{schema:1 count:3 sum:{i} buckets:[1 2]}}}}");
-        script += &format!(
-            "  n{{g=\"{group}\", i=\"{i}\"}} {histogram}+{histogram}x40 _x{resets} {histogram}\n"
-        );
-        script += &format!("  h_bucket{{g=\"{group}\", i=\"{i}\", le=\"1\"}} 0+1x80\n");
-        script += &format!("  h_bucket{{g=\"{group}\", i=\"{i}\", le=\"+Inf\"}} 0+{i}x80\n");
-    }
+        [
+            format!("  a{{{labels}}} 0+{i}x{resets} {i} _x3 0+0.{i}x60"),
+            format!("  b{{{labels}}} _x{resets} {i}-0.{i}x70"),
+            format!("  n{{{labels}}} {histogram}+{histogram}x40 _x{resets} {histogram}"),
+            format!("  h_bucket{{{labels}, le=\"1\"}} 0+1x80"),
+            format!("  h_bucket{{{labels}, le=\"+Inf\"}} 0+{i}x80"),
+        ]
+    });
+    let lines: Vec<String> = std::iter::once("load 15s".to_owned())
+        .chain(series)
+        .collect();
+    let script = lines.join("\n");
     let mut subject = EngineSubject::new(Engine::new(options(false)));
     assert!(run(&Script::parse(&script).unwrap(), &mut subject).is_empty());
     subject
