@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use crate::annotations::Annotations;
@@ -357,6 +358,16 @@ async fn read_all(
 impl Prepared {
     /// Computes the result.
     pub fn evaluate(self, cancel: &CancelToken) -> Outcome {
+        self.evaluate_on(NonZeroUsize::MIN, cancel)
+    }
+
+    /// Computes the result on up to so many threads, which end before this returns.
+    ///
+    /// Selectors and functions over ranges are computed for several series at a time; all else, such as adding them up, stays
+    /// on the calling thread and in the order of series. So the outcome is the same on any number of threads, down to the last bit and
+    /// the last annotation. It pays for many series over many steps or samples; starting threads costs some 50 microseconds for
+    /// every 16 series and thread.
+    pub fn evaluate_on(self, threads: NonZeroUsize, cancel: &CancelToken) -> Outcome {
         let Self {
             query,
             plan,
@@ -371,6 +382,7 @@ impl Prepared {
             annotations,
             budget: SampleBudget::new(query.options.max_samples),
             cancel,
+            threads,
         };
         let mut evaluator = Evaluator::new(&plan, &mut context);
         for (id, series) in rewritten {

@@ -7,7 +7,9 @@
 )]
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 
+use promql::annotations::Severity;
 use promql::parser::ParserOptions;
 use promql::testing::{EngineSubject, Evaluation, Script, Subject, block_on, run};
 use promql::value::{SampleValue, Value};
@@ -247,6 +249,58 @@ fn a_range_is_its_instants() {
     assert!(compared > 5_000);
 }
 
+/// Returns many series, so that several threads have work at a time.
+fn crowd() -> EngineSubject {
+    let series = (0..70).flat_map(|i| {
+        let labels = format!("g=\"{}\", i=\"{i}\"", ["x", "y", "z"][i % 3]);
+        let resets = i % 7 + 5;
+        let histogram = format!("{{{{schema:1 count:3 sum:{i} buckets:[1 2]}}}}");
+        [
+            format!("  a{{{labels}}} 0+{i}x{resets} {i} _x3 0+0.{i}x60"),
+            format!("  b{{{labels}}} _x{resets} {i}-0.{i}x70"),
+            format!("  n{{{labels}}} {histogram}+{histogram}x40 _x{resets} {histogram}"),
+            format!("  h_bucket{{{labels}, le=\"1\"}} 0+1x80"),
+            format!("  h_bucket{{{labels}, le=\"+Inf\"}} 0+{i}x80"),
+        ]
+    });
+    let lines: Vec<String> = std::iter::once("load 15s".to_owned())
+        .chain(series)
+        .collect();
+    let script = lines.join("\n");
+    let mut subject = EngineSubject::new(Engine::new(options(false)));
+    assert!(run(&Script::parse(&script).unwrap(), &mut subject).is_empty());
+    subject
+}
+
+#[test]
+fn on_any_number_of_threads_the_outcome_is_the_same() {
+    let mut writer = Writer(fastrand::Rng::with_seed(20_263));
+    let subject = crowd();
+    let (mut values, mut errors) = (0, 0);
+    for round in 0..600 {
+        let query = writer.vector(3);
+        let outcome = |threads: usize| {
+            let query = subject
+                .engine
+                .range_query(&query, 60_000, 1_260_000, 60_000);
+            let cancel = CancelToken::default();
+            let prepared = block_on(query.unwrap().prepare(&subject.storage, None, &cancel));
+            let threads = NonZeroUsize::new(threads).unwrap();
+            prepared.unwrap().evaluate_on(threads, &cancel)
+        };
+        let alone = outcome(1);
+        // Debug writes every number so that it can be told from all others.
+        let expected = format!("{alone:?}");
+        assert_eq!(format!("{:?}", outcome(2 + round % 4)), expected, "{query}");
+        match alone.value {
+            Ok(_) => values += 1,
+            Err(_) => errors += 1,
+        }
+    }
+    println!("{values} values and {errors} errors are the same on one thread and several");
+    assert!(values > 300);
+}
+
 #[test]
 fn a_cancelled_query_ends_with_the_references_words() {
     let subject = subject(options(false));
@@ -290,6 +344,30 @@ fn a_query_over_its_budget_fails() {
         error(&mut subject, "sum(rate(a[5m]))"),
         Some(QueryError::TooManySamples)
     );
+}
+
+#[test]
+fn annotations_point_at_parentheses_around_what_is_evaluated_once() {
+    let mut subject = subject(options(false));
+    let mut f = |query: &str, column: usize| {
+        let outcome = subject.evaluate(query, Evaluation::Instant { time: 600_000 });
+        let texts = outcome.annotations.texts(Severity::Warning, query);
+        let place = format!("(1:{column})");
+        assert!(
+            texts.iter().any(|text| text.ends_with(&place)),
+            "{query}: {texts:?}"
+        );
+    };
+    f("histogram_quantile((5), h_bucket)", 20);
+    f("histogram_quantile(((2+3)), h_bucket)", 20);
+    // What changes from step to step loses its parentheses.
+    f("histogram_quantile(((time())), h_bucket)", 22);
+    // So does everything in what is evaluated once as a whole.
+    f("histogram_quantile((2+3), (h_bucket @ 300))", 21);
+    f("histogram_quantile(time(), (b @ 300))", 28);
+    f("quantile_over_time((5), a[5m])", 20);
+    f("quantile((5), a)", 11);
+    f("quantile(((time())), a)", 12);
 }
 
 #[test]

@@ -216,13 +216,8 @@ impl Fold {
     fn new(op: AggregateOp, steps: usize, compat: Compat) -> Self {
         match op {
             AggregateOp::Sum => Self::Sum(SumFold {
-                sums: vec![
-                    Kahan {
-                        sum: -0.0,
-                        lost: 0.0
-                    };
-                    steps
-                ],
+                sums: vec![-0.0; steps],
+                lost: vec![0.0; steps],
                 present: Bitmap::none(steps),
                 histograms: HistogramFolds::new(compat),
             }),
@@ -291,7 +286,9 @@ fn float_column(values: Vec<f64>, present: Bitmap) -> Column {
 /// `sum`
 struct SumFold {
     /// They begin with negative zero, which changes nothing that is added to it.
-    sums: Vec<Kahan>,
+    sums: Vec<f64>,
+    /// What rounding took from each.
+    lost: Vec<f64>,
     present: Bitmap,
     histograms: HistogramFolds<HistogramSum>,
 }
@@ -299,9 +296,21 @@ struct SumFold {
 impl SumFold {
     fn add(&mut self, series: &Series, span: Span, context: &mut Context<'_>) {
         let column = &series.column;
-        for_each_float(column, |step, value| {
-            self.sums[step] = self.sums[step].add(value);
-        });
+        let sums = self.sums.chunks_mut(64).zip(self.lost.chunks_mut(64));
+        let values = column.values.chunks(64).zip(column.present.words());
+        for ((sums, lost), (values, mut word)) in sums.zip(values) {
+            if word == u64::MAX {
+                for ((sum, lost), value) in sums.iter_mut().zip(lost).zip(values) {
+                    add(sum, lost, *value);
+                }
+                continue;
+            }
+            while word != 0 {
+                let step = word.trailing_zeros() as usize;
+                add(&mut sums[step], &mut lost[step], values[step]);
+                word &= word - 1;
+            }
+        }
         let before = &self.present;
         self.histograms
             .add(series, |step| before.has(step), span, context);
@@ -309,10 +318,26 @@ impl SumFold {
     }
 
     fn finish(self, span: Span, context: &mut Context<'_>) -> Column {
-        let totals = self.sums.into_iter().map(Kahan::total).collect();
+        let sums = self.sums.into_iter().zip(self.lost);
+        let totals = sums
+            .map(|(sum, lost)| Kahan { sum, lost }.total())
+            .collect();
         self.histograms
             .finish(float_column(totals, self.present), span, context)
     }
+}
+
+/// Adds a number to a compensated sum.
+#[inline]
+fn add(sum: &mut f64, lost: &mut f64, value: f64) {
+    let next = Kahan {
+        sum: *sum,
+        lost: *lost,
+    };
+    Kahan {
+        sum: *sum,
+        lost: *lost,
+    } = next.add(value);
 }
 
 /// `avg`

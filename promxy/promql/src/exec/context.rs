@@ -1,5 +1,6 @@
 //! What evaluation carries along: data, limits, annotations.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -93,6 +94,8 @@ pub(crate) struct Context<'a> {
     pub(crate) annotations: Annotations,
     pub(crate) budget: SampleBudget,
     pub(crate) cancel: &'a CancelToken,
+    /// How many threads compute.
+    pub(crate) threads: NonZeroUsize,
 }
 
 impl Context<'_> {

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 
+use super::aggregate::Groups;
 use super::{Column, Evaluated, Evaluator, Sample, Series};
 use crate::Text;
 use crate::error::QueryError;
@@ -29,15 +30,19 @@ impl Evaluator<'_, '_> {
         let steps = node.grid.count;
         let mut places: HashMap<Labels, usize> = HashMap::new();
         let mut output: Vec<Series> = Vec::new();
+        // Where the numbers of a group are counted. The label of the value does not tell groups apart.
+        let mut groups = Groups::new(GroupingKey::new(aggregate.grouping.as_ref(), true));
+        let mut known: HashMap<(usize, u64), usize> = HashMap::new();
         for series in self.series(aggregate.expr) {
             self.context.check()?;
-            let mut known: HashMap<u64, usize> = HashMap::new();
+            let group = groups.find(&series.labels.without_names(&[name]));
+            let group = group.unwrap_or_else(|new| new);
             for step in series.column.steps().iter() {
                 let Some(sample) = series.column.sample(step) else {
                     continue;
                 };
                 let bits = match &sample {
-                    Sample::Float(value) => Some(value.to_bits()),
+                    Sample::Float(value) => Some((group, value.to_bits())),
                     Sample::Histogram(_) => None,
                 };
                 let place = bits.and_then(|bits| known.get(&bits).copied());

@@ -181,7 +181,7 @@ fn raw_matrix(
     let mut matrix = Vec::new();
     for series in &context.data[selector.select] {
         context.check()?;
-        let samples = RangeSamples::of_storage(&series.samples, false);
+        let samples = RangeSamples::of_storage(&series.samples, windowing, false);
         samples.cut(windowing, &mut windows);
         let Some(window) = windows.first() else {
             continue;

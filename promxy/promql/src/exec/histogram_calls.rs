@@ -35,8 +35,9 @@ impl Evaluator<'_, '_> {
             "histogram_quantile" => {
                 let q = self.quantile_arg(args[0]);
                 let vector = self.series(args[1]);
-                let histograms = self.histograms(grid, vector, self.plan_node(args[1]).span);
-                let vector = self.plan_node(args[1]).span;
+                let histograms =
+                    self.histograms(grid, vector, self.plan_node(args[1]).argument_span);
+                let vector = self.plan_node(args[1]).argument_span;
                 let spans = Spans {
                     native: self.native_span(args[0], vector),
                     classic: vector,
@@ -49,8 +50,9 @@ impl Evaluator<'_, '_> {
             "histogram_fraction" => {
                 let (lower, upper) = (self.scalar(args[0]), self.scalar(args[1]));
                 let vector = self.series(args[2]);
-                let histograms = self.histograms(grid, vector, self.plan_node(args[2]).span);
-                let span = self.native_span(args[0], self.plan_node(args[2]).span);
+                let histograms =
+                    self.histograms(grid, vector, self.plan_node(args[2]).argument_span);
+                let span = self.native_span(args[0], self.plan_node(args[2]).argument_span);
                 let results = self.fractions(grid, &histograms, (&lower, &upper), span);
                 self.merged_steps(grid, results).map(Evaluated::Matrix)
             }
@@ -63,7 +65,7 @@ impl Evaluator<'_, '_> {
     /// Returns where annotations about native histograms point: 3.5 takes the first argument for the vector.
     fn native_span(&self, first: PlanId, vector: Span) -> Span {
         if self.context.is_3_5() {
-            self.plan_node(first).span
+            self.plan_node(first).argument_span
         } else {
             vector
         }
@@ -94,7 +96,7 @@ impl Evaluator<'_, '_> {
     /// Takes the quantiles that an argument gives for every step, and warns of those that are none.
     fn quantile_arg(&mut self, arg: PlanId) -> Vec<f64> {
         let q = self.scalar(arg);
-        let span = self.plan_node(arg).span;
+        let span = self.plan_node(arg).argument_span;
         let mut warned: Vec<u64> = Vec::new();
         for q in q.iter().filter(|q| !(0.0..=1.0).contains(*q)) {
             if !warned.contains(&q.to_bits()) {
@@ -112,7 +114,7 @@ impl Evaluator<'_, '_> {
     ) -> Result<Evaluated, QueryError> {
         let label = self.text(args[1]);
         let vector = self.series(args[0]);
-        let span = self.plan_node(args[0]).span;
+        let span = self.plan_node(args[0]).argument_span;
         let wanted: Vec<Vec<f64>> = args[2..]
             .iter()
             .map(|arg| self.quantile_arg(*arg))

@@ -6,111 +6,26 @@
 use std::collections::HashSet;
 
 use super::evaluator::{Sink, drop_names_now, is_range};
+use super::parallel::in_order;
+use super::range_function::RangeFunction;
 use super::window::{RangeSamples, Window, Windowing};
 use super::{Column, Context, Evaluated, Evaluator, Series};
 use crate::annotations::Remark;
-use crate::error::QueryError;
+use crate::error::{QueryError, Stage};
 use crate::func::FloatKernel;
-use crate::func::counts::{Count, End, Occurrences, Present, TimeAt, ValueAt};
+use crate::func::counts::{Count, Occurrences, Present, TimeAt, ValueAt};
 use crate::func::mixed::{MixedWindows, Notes};
-use crate::func::over_time::{Average, Extreme, ExtremeOf, Sum, Variance};
-use crate::func::rate::{Change, ExtendedRate, ExtrapolatedRate, InstantChange};
+use crate::func::over_time::{Average, ExtremeOf, Sum};
+use crate::func::rate::{ExtendedRate, ExtrapolatedRate, InstantChange};
 use crate::func::regression::{Prediction, Slope};
 use crate::func::smoothing::Smoothing;
 use crate::func::spread::{MedianDeviation, Quantile};
+use crate::func::variance::Variance;
 use crate::histogram::Fact;
 use crate::labels::Labels;
 use crate::parser::{Compat, ExtendedRange, Span, ValueType};
 use crate::plan::{CallPlan, PlanKind, PlanNode};
-
-/// A function over a range.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum RangeFunction {
-    Change(Change),
-    InstantRate,
-    InstantDelta,
-    Sum,
-    Average,
-    Extreme(Extreme),
-    TimeOfExtreme(Extreme),
-    Deviation,
-    Variance,
-    Quantile,
-    MedianDeviation,
-    Count,
-    Present,
-    Value(End),
-    Time(End),
-    Changes,
-    Resets,
-    Slope,
-    Prediction,
-    Smoothing,
-}
-
-impl RangeFunction {
-    fn of(name: &str) -> Option<Self> {
-        Some(match name {
-            "rate" => Self::Change(Change::Rate),
-            "increase" => Self::Change(Change::Increase),
-            "delta" => Self::Change(Change::Delta),
-            "irate" => Self::InstantRate,
-            "idelta" => Self::InstantDelta,
-            "sum_over_time" => Self::Sum,
-            "avg_over_time" => Self::Average,
-            "max_over_time" => Self::Extreme(Extreme::Max),
-            "min_over_time" => Self::Extreme(Extreme::Min),
-            "ts_of_max_over_time" => Self::TimeOfExtreme(Extreme::Max),
-            "ts_of_min_over_time" => Self::TimeOfExtreme(Extreme::Min),
-            "stddev_over_time" => Self::Deviation,
-            "stdvar_over_time" => Self::Variance,
-            "quantile_over_time" => Self::Quantile,
-            "mad_over_time" => Self::MedianDeviation,
-            "count_over_time" => Self::Count,
-            "present_over_time" | "absent_over_time" => Self::Present,
-            "first_over_time" => Self::Value(End::First),
-            "last_over_time" => Self::Value(End::Last),
-            "ts_of_first_over_time" => Self::Time(End::First),
-            "ts_of_last_over_time" => Self::Time(End::Last),
-            "changes" => Self::Changes,
-            "resets" => Self::Resets,
-            "deriv" => Self::Slope,
-            "predict_linear" => Self::Prediction,
-            "double_exponential_smoothing" => Self::Smoothing,
-            _ => return None,
-        })
-    }
-
-    /// Whether it looks at when counters began.
-    fn uses_starts(self) -> bool {
-        matches!(
-            self,
-            Self::Change(Change::Rate | Change::Increase) | Self::InstantRate | Self::Resets
-        )
-    }
-
-    /// Whether the metric keeps its name: these act like an offset.
-    fn keeps_name(self) -> bool {
-        matches!(self, Self::Value(_))
-    }
-
-    fn check_extended(self, name: &str, extended: ExtendedRange) -> Result<(), QueryError> {
-        let (allowed, list) = match extended {
-            ExtendedRange::Anchored => (
-                matches!(self, Self::Change(_) | Self::Changes | Self::Resets),
-                "changes, delta, increase, rate, resets",
-            ),
-            ExtendedRange::Smoothed => (matches!(self, Self::Change(_)), "delta, increase, rate"),
-        };
-        if allowed {
-            return Ok(());
-        }
-        Err(QueryError::execution(format!(
-            "{} modifier can only be used with: {list} - not with {name}",
-            extended.as_str()
-        )))
-    }
-}
+use crate::storage::SeriesData;
 
 /// A call, ready to be applied to series.
 pub(crate) struct RangeCall<'s> {
@@ -159,7 +74,8 @@ impl<'a> Evaluator<'a, '_> {
         // What a subquery yields has no place in the query any more.
         let place = |node: &PlanNode| match node.kind {
             PlanKind::Subquery(_) => Span::default(),
-            _ => node.span,
+            PlanKind::Range(_) => node.span,
+            _ => node.argument_span,
         };
         let span = call
             .args
@@ -194,12 +110,18 @@ impl<'a> Evaluator<'a, '_> {
                     compat,
                 };
                 let mut output = Output::new(name, span);
-                let data: &'a [crate::storage::SeriesData] = &self.context.data[selector.select];
-                for series in data {
-                    let samples = RangeSamples::of_storage(&series.samples, with_starts);
-                    output.series(self.context, &call, &samples, (&series.labels, false), sink)?;
-                }
-                Ok(())
+                let data: &'a [SeriesData] = &self.context.data[selector.select];
+                let cancel = self.context.cancel;
+                let compute = |windows: &mut Vec<Window>, series: &&SeriesData| -> Computing {
+                    cancel.check(Stage::Evaluation)?;
+                    let samples =
+                        RangeSamples::of_storage(&series.samples, call.windowing, with_starts);
+                    Ok(call.compute(&samples, windows))
+                };
+                in_order(self.context.threads, data, compute, |series, computed| {
+                    let named = (&series.labels, false);
+                    output.series(self.context, &call, named, computed?, sink)
+                })
             }
             PlanKind::Subquery(subquery) => {
                 let inner_grid = self.plan_node(subquery.expr).outer_grid();
@@ -219,20 +141,19 @@ impl<'a> Evaluator<'a, '_> {
                     compat,
                 };
                 let mut output = Output::new(name, span);
-                for series in inner {
-                    let held = series.column.samples();
-                    let samples =
-                        RangeSamples::of_subquery(&series, inner_grid, compat == Compat::V3_14);
-                    output.series(
-                        self.context,
-                        &call,
-                        &samples,
-                        (&series.labels, series.drop_name),
-                        sink,
-                    )?;
-                    self.context.budget.release(held);
-                }
-                Ok(())
+                let cancel = self.context.cancel;
+                let compute = |windows: &mut Vec<Window>, series: &Series| -> Computing {
+                    cancel.check(Stage::Evaluation)?;
+                    let forget_resets = compat == Compat::V3_14;
+                    let samples = RangeSamples::of_subquery(series, inner_grid, forget_resets);
+                    Ok(call.compute(&samples, windows))
+                };
+                in_order(self.context.threads, inner, compute, |series, computed| {
+                    let named = (&series.labels, series.drop_name);
+                    output.series(self.context, &call, named, computed?, sink)?;
+                    self.context.budget.release(series.column.samples());
+                    Ok(())
+                })
             }
             _ => Ok(()),
         }
@@ -260,11 +181,22 @@ impl<'a> Evaluator<'a, '_> {
     }
 }
 
+/// What a call makes of a series that has samples in any window.
+struct Computed {
+    column: Result<Column, QueryError>,
+    notes: Notes,
+    /// How many samples all windows hold together, and the one with the most.
+    looked_at: usize,
+    largest: usize,
+}
+
+/// Nothing of a series without samples in any window; an error if the query was ended.
+type Computing = Result<Option<Computed>, QueryError>;
+
 /// What is kept from series to series of a call.
 struct Output<'s> {
     name: &'s str,
     span: Span,
-    windows: Vec<Window>,
     /// The label sets there are, to find those that coincide without their names.
     seen: HashSet<Labels>,
 }
@@ -274,30 +206,27 @@ impl<'s> Output<'s> {
         Self {
             name,
             span,
-            windows: Vec::new(),
             seen: HashSet::new(),
         }
     }
 
-    /// Applies a call to a series, whose labels may be bound to lose their names.
+    /// Takes what was computed of a series, whose labels may be bound to lose their names.
     fn series(
         &mut self,
         context: &mut Context<'_>,
         call: &RangeCall<'_>,
-        samples: &RangeSamples<'_>,
         (labels, drop_name): (&Labels, bool),
+        computed: Option<Computed>,
         sink: &mut Sink<'_>,
     ) -> Result<(), QueryError> {
-        context.check()?;
-        samples.cut(call.windowing, &mut self.windows);
-        if self.windows.is_empty() {
+        let Some(computed) = computed else {
             return Ok(());
-        }
-        let held = self.count_samples(context, samples)?;
-        let mut notes = Notes::default();
-        let column = call.column(samples, &self.windows, &mut notes)?;
-        context.budget.release(held);
-        notes.annotate(context, labels, self.span);
+        };
+        context.budget.looked_at(computed.looked_at);
+        context.budget.take(computed.largest)?;
+        let column = computed.column?;
+        context.budget.release(computed.largest);
+        computed.notes.annotate(context, labels, self.span);
         if column.is_empty() {
             return Ok(());
         }
@@ -317,29 +246,6 @@ impl<'s> Output<'s> {
             return Err(QueryError::duplicate_labels());
         }
         sink(context, series)
-    }
-
-    /// Counts what the windows hold and returns how much the largest one does.
-    fn count_samples(
-        &self,
-        context: &mut Context<'_>,
-        samples: &RangeSamples<'_>,
-    ) -> Result<usize, QueryError> {
-        let sizes = self.windows.iter().map(|window| {
-            let histograms = &samples.histograms[window.histograms_from..window.histograms_to];
-            let histograms = histograms
-                .iter()
-                .map(|histogram| super::histogram_samples(histogram));
-            window.to - window.from + histograms.sum::<usize>()
-        });
-        let (mut largest, mut total) = (0, 0);
-        for size in sizes {
-            largest = largest.max(size);
-            total += size;
-        }
-        context.budget.looked_at(total);
-        context.budget.take(largest)?;
-        Ok(largest)
     }
 
     /// Remarks on the rate of something that does not look like a counter.
@@ -370,6 +276,32 @@ impl<'s> Output<'s> {
 }
 
 impl RangeCall<'_> {
+    /// Cuts a series into windows and computes their values. Nothing if there are none.
+    fn compute(&self, samples: &RangeSamples<'_>, windows: &mut Vec<Window>) -> Option<Computed> {
+        samples.cut(self.windowing, windows);
+        if windows.is_empty() {
+            return None;
+        }
+        let (mut looked_at, mut largest) = (0, 0);
+        for window in windows.iter() {
+            let histograms = &samples.histograms[window.histograms_from..window.histograms_to];
+            let histograms = histograms
+                .iter()
+                .map(|histogram| super::histogram_samples(histogram));
+            let size = window.to - window.from + histograms.sum::<usize>();
+            looked_at += size;
+            largest = largest.max(size);
+        }
+        let mut notes = Notes::default();
+        let column = self.column(samples, windows, &mut notes);
+        Some(Computed {
+            column,
+            notes,
+            looked_at,
+            largest,
+        })
+    }
+
     /// Computes the values of all windows.
     fn column(
         &self,

@@ -3,11 +3,12 @@
 //! Follows `vectorSelectorSingle` in `promql/engine.go`; pinned by `staleness.test` and `selectors.test`.
 
 use super::evaluator::Sink;
+use super::parallel::in_order;
 use super::{Column, Evaluator, Grid, Series};
-use crate::error::QueryError;
+use crate::error::{QueryError, Stage};
 use crate::parser::ExtendedRange;
 use crate::plan::{PlanNode, Selector};
-use crate::storage::{Samples, is_stale};
+use crate::storage::{Samples, SeriesData, is_stale};
 
 impl<'a> Evaluator<'a, '_> {
     /// Hands over the series of a selector that have a value at any step.
@@ -17,20 +18,24 @@ impl<'a> Evaluator<'a, '_> {
         selector: &Selector,
         sink: &mut Sink<'_>,
     ) -> Result<(), QueryError> {
-        let data: &'a [crate::storage::SeriesData] = &self.context.data[selector.select];
+        let data: &'a [SeriesData] = &self.context.data[selector.select];
         if selector.extended == Some(ExtendedRange::Smoothed) {
             return self.smoothed_selector(node, selector, data, sink);
         }
-        for series in data {
-            self.context.check()?;
-            let column = latest(
+        let (cancel, lookback) = (self.context.cancel, self.context.lookback);
+        let compute = |(): &mut (), series: &&SeriesData| -> Result<Column, QueryError> {
+            cancel.check(Stage::Evaluation)?;
+            Ok(latest(
                 &series.samples,
                 node.grid,
                 selector.offset,
-                self.context.lookback,
-            );
+                lookback,
+            ))
+        };
+        in_order(self.context.threads, data, compute, |series, column| {
+            let column = column?;
             if column.is_empty() {
-                continue;
+                return Ok(());
             }
             let samples = column.samples();
             self.context.budget.looked_at(samples);
@@ -41,33 +46,17 @@ impl<'a> Evaluator<'a, '_> {
                 drop_name: false,
                 column,
             };
-            sink(self.context, series)?;
-        }
-        Ok(())
+            sink(self.context, series)
+        })
     }
 }
 
 /// Returns the newest sample of the lookback window before every step.
 pub(super) fn latest(samples: &Samples, grid: Grid, offset: i64, lookback: i64) -> Column {
-    let mut column = Column::empty(grid.count);
     if samples.histograms.is_empty() {
-        let mut next = 0;
-        for (step, time) in grid.times().enumerate() {
-            let now = time.saturating_sub(offset);
-            next = first_after(&samples.timestamps, next, now);
-            let Some(newest) = next.checked_sub(1) else {
-                continue;
-            };
-            if samples.timestamps[newest] <= now.saturating_sub(lookback) {
-                continue;
-            }
-            let value = samples.values[newest];
-            if !is_stale(value) {
-                column.set_float(grid.count, step, value);
-            }
-        }
-        return column;
+        return latest_numbers(samples, grid, offset, lookback);
     }
+    let mut column = Column::empty(grid.count);
     for (step, newest) in newest(samples, grid, offset, lookback) {
         match newest {
             Newest::Float(at) if !is_stale(samples.values[at]) => {
@@ -77,6 +66,32 @@ pub(super) fn latest(samples: &Samples, grid: Grid, offset: i64, lookback: i64) 
                 column.push_histogram(step, samples.histograms[at].clone());
             }
             _ => {}
+        }
+    }
+    column
+}
+
+/// The same for a series without histograms.
+fn latest_numbers(samples: &Samples, grid: Grid, offset: i64, lookback: i64) -> Column {
+    let mut column = Column::empty(grid.count);
+    let mut next = 0;
+    for (index, word) in column.present.words_mut().enumerate() {
+        let first = index * 64;
+        for step in first..grid.count.min(first + 64) {
+            let now = grid.time(step).saturating_sub(offset);
+            next = first_after(&samples.timestamps, next, now);
+            let Some(newest) = next.checked_sub(1) else {
+                continue;
+            };
+            let value = samples.values[newest];
+            if samples.timestamps[newest] <= now.saturating_sub(lookback) || is_stale(value) {
+                continue;
+            }
+            if column.values.is_empty() {
+                column.values = vec![0.0; grid.count];
+            }
+            column.values[step] = value;
+            *word |= 1 << (step - first);
         }
     }
     column
@@ -150,9 +165,20 @@ pub(super) fn sample_times(
 }
 
 /// Returns the index of the first time after `limit`, at or after the index `from`, before which none is.
-///
-/// Looks ahead in growing leaps, so a short way is short and a long one not much longer.
+#[inline]
 pub(super) fn first_after(times: &[i64], from: usize, limit: i64) -> usize {
+    // From step to step it is mostly not far.
+    for ahead in from..from + 3 {
+        match times.get(ahead) {
+            Some(time) if *time <= limit => {}
+            _ => return ahead,
+        }
+    }
+    first_after_leaping(times, from + 3, limit)
+}
+
+/// Looks ahead in growing leaps, so a short way is short and a long one not much longer.
+fn first_after_leaping(times: &[i64], from: usize, limit: i64) -> usize {
     let rest = times.get(from..).unwrap_or_default();
     let mut leap = 1;
     let mut passed = 0;

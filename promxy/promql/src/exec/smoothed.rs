@@ -34,7 +34,7 @@ impl Evaluator<'_, '_> {
         let mut windows = Vec::new();
         for series in data {
             self.context.check()?;
-            let samples = RangeSamples::of_storage(&series.samples, false);
+            let samples = RangeSamples::of_storage(&series.samples, windowing, false);
             samples.cut(windowing, &mut windows);
             let smoothed = Smoothed {
                 samples: &samples,

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::selector::first_after;
@@ -47,6 +48,23 @@ pub(crate) struct Window {
     pub(crate) range_end: i64,
 }
 
+#[cfg(test)]
+impl Window {
+    /// Returns a window of numbers whose times do not matter.
+    pub(crate) fn of_floats(from: usize, to: usize) -> Self {
+        Self {
+            from,
+            to,
+            histograms_from: 0,
+            histograms_to: 0,
+            step: 0,
+            time: 0,
+            range_start: 0,
+            range_end: 0,
+        }
+    }
+}
+
 /// How windows lie to the steps.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Windowing {
@@ -59,6 +77,32 @@ pub(crate) struct Windowing {
     pub(crate) after: i64,
     /// The first window serves all steps.
     pub(crate) pinned: bool,
+}
+
+impl Windowing {
+    /// Returns the edges of the window of a time; the first is not in it.
+    fn edges(self, time: i64) -> (i64, i64) {
+        let end = time.saturating_sub(self.offset);
+        let start = end.saturating_sub(self.range);
+        (
+            start.saturating_sub(self.before),
+            end.saturating_add(self.after),
+        )
+    }
+
+    /// Returns the indices of the times that are in any window.
+    fn reach(self, times: &[i64]) -> Range<usize> {
+        let (after, _) = self.edges(self.grid.time(0));
+        let last = if self.pinned {
+            0
+        } else {
+            self.grid.count.saturating_sub(1)
+        };
+        let (_, until) = self.edges(self.grid.time(last));
+        let from = times.partition_point(|time| *time <= after);
+        let to = times.partition_point(|time| *time <= until);
+        from..to.max(from)
+    }
 }
 
 /// The samples of a series that windows are cut from.
@@ -75,21 +119,28 @@ pub(crate) struct RangeSamples<'a> {
 }
 
 impl<'a> RangeSamples<'a> {
-    /// Borrows the samples of storage, or copies them without the stale markers if there are any.
-    pub(crate) fn of_storage(samples: &'a Samples, with_starts: bool) -> Self {
+    /// Borrows the samples of storage that any window can hold, or copies them without the stale markers if there are any.
+    pub(crate) fn of_storage(
+        samples: &'a Samples,
+        windowing: Windowing,
+        with_starts: bool,
+    ) -> Self {
         let starts = |starts: &'a [i64]| if with_starts { starts } else { &[] };
-        let has_stale = samples.values.iter().any(|value| is_stale(*value));
+        let numbers = windowing.reach(&samples.timestamps);
+        let values = &samples.values[numbers.clone()];
+        let has_stale = values.iter().any(|value| is_stale(*value));
+        let started = starts(&samples.start_timestamps);
         let mut range = Self {
-            times: Cow::Borrowed(&samples.timestamps),
-            values: Cow::Borrowed(&samples.values),
-            starts: Cow::Borrowed(starts(&samples.start_timestamps)),
+            times: Cow::Borrowed(&samples.timestamps[numbers.clone()]),
+            values: Cow::Borrowed(values),
+            starts: Cow::Borrowed(started.get(numbers).unwrap_or_default()),
             histogram_times: Cow::Borrowed(&samples.histogram_timestamps),
             histograms: Cow::Borrowed(&samples.histograms),
             histogram_starts: Cow::Borrowed(starts(&samples.histogram_start_timestamps)),
             resets: OnceCell::new(),
         };
         if has_stale {
-            let keep = |index: usize| !is_stale(samples.values[index]);
+            let keep = |index: usize| !is_stale(values[index]);
             range.times = kept(&range.times, keep);
             range.starts = kept(&range.starts, keep);
             range.values = kept(&range.values, keep);
@@ -166,10 +217,7 @@ impl<'a> RangeSamples<'a> {
         let mut histograms = Cursors::default();
         for (step, time) in windowing.grid.times().enumerate() {
             if step == 0 || !windowing.pinned {
-                let end = time.saturating_sub(windowing.offset);
-                let start = end.saturating_sub(windowing.range);
-                let mint = start.saturating_sub(windowing.before);
-                let maxt = end.saturating_add(windowing.after);
+                let (mint, maxt) = windowing.edges(time);
                 floats.advance(&self.times, mint, maxt);
                 histograms.advance(&self.histogram_times, mint, maxt);
             }

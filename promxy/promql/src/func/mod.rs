@@ -1,12 +1,15 @@
 //! The functions, as formulas on numbers, windows and histograms.
 //!
 //! * `math`, `date`: of one number
-//! * `rate`, `over_time`, `counts`, `regression`, `smoothing`: of the numbers in a window
+//! * `rate`, `over_time`, `variance`, `spread`, `counts`, `regression`, `smoothing`: of the numbers in a window
+//! * `kahan`, `exact`, `lanes`: sums
 //! * `mixed`: of windows that hold histograms too
 
 pub(crate) mod counts;
 pub(crate) mod date;
+mod exact;
 pub(crate) mod kahan;
+mod lanes;
 pub(crate) mod math;
 pub(crate) mod mixed;
 pub(crate) mod order;
@@ -15,6 +18,7 @@ pub(crate) mod rate;
 pub(crate) mod regression;
 pub(crate) mod smoothing;
 pub(crate) mod spread;
+pub(crate) mod variance;
 
 use crate::exec::Window;
 

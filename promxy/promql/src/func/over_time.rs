@@ -1,17 +1,16 @@
 //! Sums, means, extremes of the numbers in a window.
 //!
-//! Follows `promql/functions.go` in the order of every operation; pinned by `functions.test`. Sums of overlapping windows cannot
-//! share work without changing the last bits, so eight windows are added up side by side: their chains of dependent additions
-//! then run in parallel.
+//! Follows `promql/functions.go`; pinned by `functions.test`. Sums are carried from window to window where they are exact (see
+//! `exact`). Where they are not, sharing work would change the last bits, so eight windows are added up side by side: their
+//! chains of dependent additions then run in parallel.
 
 use std::collections::VecDeque;
 
 use super::FloatKernel;
+use super::exact::{SlidingSum, Units, shared};
 use super::kahan::{Kahan, Mean};
+use super::lanes::{LANES, together};
 use crate::exec::{Floats, Window};
-
-/// How many windows are computed side by side.
-pub(super) const LANES: usize = 8;
 
 /// A computation that goes over the numbers of a window once, in their order.
 pub(super) trait Fold: Copy {
@@ -31,9 +30,8 @@ pub(super) fn fold_windows<F: Fold>(
     let (groups, rest) = windows.as_chunks::<LANES>();
     for group in groups {
         let slices = group.map(|window| &values[window.from..window.to]);
-        let shared = slices.iter().map(|slice| slice.len()).min().unwrap_or(0);
+        let (heads, shared) = together(slices);
         let mut folds = slices.map(|slice| F::begin(slice[0]));
-        let heads = slices.map(|slice| &slice[..shared]);
         for index in 1..shared {
             let count = (index + 1) as f64;
             for (fold, head) in folds.iter_mut().zip(&heads) {
@@ -98,7 +96,43 @@ impl FloatKernel for Sum<'_> {
     }
 
     fn windows(&mut self, windows: &[Window], set: &mut dyn FnMut(usize, f64)) {
-        fold_windows::<SumFold>(self.0.values, windows, set);
+        let values = self.0.values;
+        let Some((units, _)) = compensating_units(values, windows) else {
+            return fold_windows::<SumFold>(values, windows, set);
+        };
+        let mut sum = SlidingSum::default();
+        for window in windows {
+            let total = sum.over(window, |index| units.count(values[index]));
+            set(window.step, units.value(total));
+        }
+    }
+}
+
+/// Returns units in which compensated sums over windows are exact, if there are such and many numbers are in many windows;
+/// and how many numbers the largest window holds.
+pub(super) fn compensating_units(values: &[f64], windows: &[Window]) -> Option<(Units, usize)> {
+    let (values, largest) = shared(values, windows)?;
+    let units = Units::of(values)?;
+    units.compensate(largest).then_some((units, largest))
+}
+
+/// A sum that is rounded at every addition.
+#[derive(Clone, Copy)]
+struct PlainFold(f64);
+
+impl Fold for PlainFold {
+    #[inline]
+    fn begin(first: f64) -> Self {
+        Self(first)
+    }
+
+    #[inline]
+    fn take(self, value: f64, _: f64) -> Self {
+        Self(self.0 + value)
+    }
+
+    fn value(self, _: f64) -> f64 {
+        self.0
     }
 }
 
@@ -153,6 +187,9 @@ impl FloatKernel for Average<'_> {
     }
 
     fn windows(&mut self, windows: &[Window], set: &mut dyn FnMut(usize, f64)) {
+        if let Some((units, largest)) = compensating_units(self.0.values, windows) {
+            return self.exact(units, largest, windows, set);
+        }
         let mut overflowed = Vec::new();
         fold_windows::<PlainMeanFold>(self.0.values, windows, &mut |step, mean| {
             set(step, mean);
@@ -170,59 +207,33 @@ impl FloatKernel for Average<'_> {
     }
 }
 
-/// Population variance by Welford's method with compensated sums.
-#[derive(Clone, Copy)]
-struct VarianceFold {
-    mean: Kahan,
-    squares: Kahan,
-}
-
-impl Fold for VarianceFold {
-    #[inline]
-    fn begin(first: f64) -> Self {
-        let nothing = Self {
-            mean: Kahan::default(),
-            squares: Kahan::default(),
-        };
-        nothing.take(first, 1.0)
-    }
-
-    #[inline]
-    fn take(self, value: f64, count: f64) -> Self {
-        let delta = value - (self.mean.sum + self.mean.lost);
-        let mean = self.mean.add(delta / count);
-        let squares = self.squares.add(delta * (value - (mean.sum + mean.lost)));
-        Self { mean, squares }
-    }
-
-    fn value(self, count: f64) -> f64 {
-        self.squares.total() / count
-    }
-}
-
-/// `stdvar_over_time`, or with `root` `stddev_over_time`.
-pub(crate) struct Variance<'a> {
-    pub(crate) floats: Floats<'a>,
-    pub(crate) root: bool,
-}
-
-impl Variance<'_> {
-    fn result(root: bool, variance: f64) -> f64 {
-        if root { variance.sqrt() } else { variance }
-    }
-}
-
-impl FloatKernel for Variance<'_> {
-    fn window(&mut self, window: &Window) -> Option<f64> {
-        let variance = fold_window::<VarianceFold>(&self.floats.values[window.from..window.to]);
-        Some(Self::result(self.root, variance))
-    }
-
-    fn windows(&mut self, windows: &[Window], set: &mut dyn FnMut(usize, f64)) {
-        let root = self.root;
-        fold_windows::<VarianceFold>(self.floats.values, windows, &mut |step, variance| {
-            set(step, Self::result(root, variance));
-        });
+impl Average<'_> {
+    /// Computes means of which only the plain sum has to be added up anew, and not even that if it is never rounded. What
+    /// rounding took from it is the rest of the exact sum.
+    fn exact(
+        &self,
+        units: Units,
+        largest: usize,
+        windows: &[Window],
+        set: &mut dyn FnMut(usize, f64),
+    ) {
+        let values = self.0.values;
+        let mut sum = SlidingSum::default();
+        let units_of = |index: usize| units.count(values[index]);
+        if units.add_exactly(largest) {
+            for window in windows {
+                let total = units.value(sum.over(window, units_of));
+                set(window.step, total / (window.to - window.from) as f64);
+            }
+            return;
+        }
+        let mut plain = Vec::with_capacity(windows.len());
+        fold_windows::<PlainFold>(values, windows, &mut |_, total| plain.push(total));
+        for (window, plain) in windows.iter().zip(plain) {
+            let count = (window.to - window.from) as f64;
+            let lost = units.value(sum.over(window, units_of) - units.count(plain));
+            set(window.step, plain / count + lost / count);
+        }
     }
 }
 

@@ -1,8 +1,9 @@
 //! `double_exponential_smoothing`
 //!
-//! Follows `promql/functions.go`; pinned by `functions.test`.
+//! Follows `promql/functions.go`; pinned by `functions.test`. Windows are smoothed side by side.
 
 use super::FloatKernel;
+use super::lanes::{LANES, together};
 use crate::error::QueryError;
 use crate::exec::{Floats, Window};
 use crate::format::with_decimals;
@@ -39,6 +40,59 @@ impl Smoothing<'_> {
     }
 }
 
+/// How far smoothing has come in a window of at least two numbers.
+#[derive(Clone, Copy, Default)]
+struct Smoothed {
+    /// The weights of the newest number and of what was expected.
+    newest: f64,
+    expected: f64,
+    /// The weights of the newest trend and of the one before.
+    newest_trend: f64,
+    old_trend: f64,
+    before: f64,
+    level: f64,
+    trend: f64,
+}
+
+impl Smoothed {
+    /// Begins with the first two numbers.
+    fn begin(newest: f64, newest_trend: f64, values: &[f64]) -> Self {
+        let (first, second) = (values[0], values[1]);
+        let mut smoothed = Self {
+            newest,
+            expected: 1.0 - newest,
+            newest_trend,
+            old_trend: 1.0 - newest_trend,
+            before: 0.0,
+            level: first,
+            trend: second - first,
+        };
+        smoothed.rise_to(second);
+        smoothed
+    }
+
+    /// Takes a further number.
+    #[inline]
+    fn take(&mut self, value: f64) {
+        self.trend = self.newest_trend * (self.level - self.before) + self.old_trend * self.trend;
+        self.rise_to(value);
+    }
+
+    #[inline]
+    fn rise_to(&mut self, value: f64) {
+        let scaled = self.newest * value;
+        let expected = self.expected * (self.level + self.trend);
+        (self.before, self.level) = (self.level, scaled + expected);
+    }
+}
+
+impl Smoothing<'_> {
+    fn begin(&self, window: &Window) -> Smoothed {
+        let (newest, trend) = (self.newest[window.step], self.trend[window.step]);
+        Smoothed::begin(newest, trend, &self.floats.values[window.from..window.to])
+    }
+}
+
 impl FloatKernel for Smoothing<'_> {
     fn window(&mut self, window: &Window) -> Option<f64> {
         if self.error.is_none()
@@ -46,22 +100,48 @@ impl FloatKernel for Smoothing<'_> {
         {
             self.error = Some(error);
         }
-        let values = &self.floats.values[window.from..window.to];
-        if values.len() < 2 {
+        if window.to - window.from < 2 {
             return None;
         }
-        let (sf, tf) = (self.newest[window.step], self.trend[window.step]);
-        let mut before = 0.0;
-        let mut smoothed = values[0];
-        let mut trend = values[1] - values[0];
-        for (index, value) in values.iter().enumerate().skip(1) {
-            let scaled = sf * value;
-            if index > 1 {
-                trend = tf * (smoothed - before) + (1.0 - tf) * trend;
-            }
-            let expected = (1.0 - sf) * (smoothed + trend);
-            (before, smoothed) = (smoothed, scaled + expected);
+        let mut smoothed = self.begin(window);
+        for value in &self.floats.values[window.from + 2..window.to] {
+            smoothed.take(*value);
         }
-        Some(smoothed)
+        Some(smoothed.level)
+    }
+
+    fn windows(&mut self, windows: &[Window], set: &mut dyn FnMut(usize, f64)) {
+        let (groups, rest) = windows.as_chunks::<LANES>();
+        for group in groups {
+            if group.iter().any(|window| window.to - window.from < 2) {
+                for window in group {
+                    if let Some(value) = self.window(window) {
+                        set(window.step, value);
+                    }
+                }
+                continue;
+            }
+            let slices = group
+                .each_ref()
+                .map(|window| &self.floats.values[window.from..window.to]);
+            let (heads, shared) = together(slices);
+            let mut smoothed = group.each_ref().map(|window| self.begin(window));
+            for index in 2..shared {
+                for (smoothed, head) in smoothed.iter_mut().zip(&heads) {
+                    smoothed.take(head[index]);
+                }
+            }
+            for ((window, slice), mut smoothed) in group.iter().zip(slices).zip(smoothed) {
+                for value in &slice[shared..] {
+                    smoothed.take(*value);
+                }
+                set(window.step, smoothed.level);
+            }
+        }
+        for window in rest {
+            if let Some(value) = self.window(window) {
+                set(window.step, value);
+            }
+        }
     }
 }

@@ -6,6 +6,9 @@ use super::FloatKernel;
 use crate::exec::{Floats, Window};
 use std::cmp::Ordering;
 
+/// Below this, differences of numbers are finite.
+const LARGE: f64 = 1e300;
+
 /// Orders numbers with NaN first.
 pub(crate) fn nan_first(a: f64, b: f64) -> Ordering {
     match (a.is_nan(), b.is_nan()) {
@@ -120,6 +123,44 @@ impl<'a> MedianDeviation<'a> {
     }
 }
 
+/// Returns the median distance of sorted numbers to a number.
+///
+/// Distances rise from that number to either side, so those on one side are sorted, and so are those on the other; how many of
+/// the smallest stand on which side is found by bisection.
+fn median_deviation(sorted: &[f64], median: f64) -> f64 {
+    let above = sorted.partition_point(|value| *value < median);
+    let (left, right) = sorted.split_at(above);
+    let left_at = |index: usize| left.get(left.len().wrapping_sub(index + 1));
+    let left_distance = |index: usize| left_at(index).map_or(f64::INFINITY, |v| (v - median).abs());
+    let right_distance = |index: usize| {
+        right
+            .get(index)
+            .map_or(f64::INFINITY, |v| (v - median).abs())
+    };
+    let smallest = |rank: usize| {
+        // Of the `rank` smallest distances, so many are on the left.
+        let (mut from, mut to) = (rank.saturating_sub(right.len()), rank.min(left.len()));
+        while from < to {
+            let middle = usize::midpoint(from, to);
+            if left_distance(middle) < right_distance(rank - middle - 1) {
+                from = middle + 1;
+            } else {
+                to = middle;
+            }
+        }
+        left_distance(from).min(right_distance(rank - from))
+    };
+    let last = sorted.len() - 1;
+    let lower = last / 2;
+    let distances = [smallest(lower), smallest((lower + 1).min(last))];
+    // Of two numbers the quantile takes the mean, of an odd number the one in the middle.
+    if last.is_multiple_of(2) {
+        quantile_of_sorted(0.5, &distances[..1])
+    } else {
+        quantile_of_sorted(0.5, &distances)
+    }
+}
+
 impl FloatKernel for MedianDeviation<'_> {
     fn window(&mut self, window: &Window) -> Option<f64> {
         self.window.advance(self.floats.values, window);
@@ -128,9 +169,38 @@ impl FloatKernel for MedianDeviation<'_> {
             return Some(f64::NAN);
         }
         let median = quantile_of_sorted(0.5, sorted);
+        if sorted.iter().all(|value| value.abs() < LARGE) {
+            return Some(median_deviation(sorted, median));
+        }
         self.deviations.clear();
         self.deviations
             .extend(sorted.iter().map(|value| (value - median).abs()));
         Some(quantile(0.5, &mut self.deviations))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_deviation_is_that_of_sorted_deviations() {
+        let mut rng = fastrand::Rng::with_seed(3);
+        for round in 0..2_000 {
+            let count = 1 + round % 23;
+            let mut values: Vec<f64> = (0..count)
+                .map(|_| match round % 3 {
+                    0 => rng.f64() * 10.0,
+                    1 => f64::from(rng.i32(-3..3)),
+                    _ => f64::from(rng.i32(0..2)) * 1e9 + rng.f64(),
+                })
+                .collect();
+            values.sort_by(f64::total_cmp);
+            let median = quantile_of_sorted(0.5, &values);
+            let mut deviations: Vec<f64> = values.iter().map(|v| (v - median).abs()).collect();
+            let expected = quantile(0.5, &mut deviations);
+            let got = median_deviation(&values, median);
+            assert_eq!(got.to_bits(), expected.to_bits(), "{values:?}");
+        }
     }
 }

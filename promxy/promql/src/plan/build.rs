@@ -218,6 +218,7 @@ impl Builder<'_> {
             kind,
             expr,
             span: node.span,
+            argument_span: node.span,
             value_type: node.value_type,
             grid: self.settings.grid,
             repeated: None,
@@ -268,6 +269,13 @@ impl Builder<'_> {
                 .all(|arg| matches!(self.nodes[arg.index()].kind, PlanKind::Selector(_)));
         let itself = is_pinned_timestamp || !TIME_DEPENDENT.contains(&name);
         let facts = self.combine(&args, itself);
+        if !facts.invariant {
+            for (arg, inner) in call.args.iter().zip(&args) {
+                if self.facts[inner.index()].invariant {
+                    self.nodes[inner.index()].argument_span = self.spans[node_index(*arg)];
+                }
+            }
+        }
         let kind = PlanKind::Call(CallPlan {
             function: call.function,
             args,

@@ -158,6 +158,9 @@ impl Plan {
                 }
             }
         }
+        if settings.compat == Compat::V3_5 {
+            self.clip_infos(settings);
+        }
         // Selects in the order of the query's text.
         self.selects.reverse();
         let last = self.selects.len().wrapping_sub(1);

@@ -98,6 +98,35 @@ impl Plan {
         })
     }
 
+    /// Leaves calls of `info` only the time that selectors of the query look at, for which 3.5 opens the storage.
+    pub(super) fn clip_infos(&mut self, settings: &Settings<'_>) {
+        let mut times: Vec<(i64, i64)> = Vec::new();
+        for select in &self.selects {
+            let node = &self.nodes[select.node.index()];
+            match &node.kind {
+                // The conditions are a selector of the query too.
+                PlanKind::Call(call) if call.args.len() > 1 => {
+                    let start = node.grid.start.saturating_sub(settings.lookback - 1);
+                    times.push((start, node.grid.end));
+                }
+                PlanKind::Call(_) => {}
+                _ => times.push((select.hints.start, select.hints.end)),
+            }
+        }
+        let Some(first) = times.iter().map(|(start, _)| *start).min() else {
+            return;
+        };
+        let last = times.iter().map(|(_, end)| *end).max().unwrap_or(first);
+        for node in &mut self.nodes {
+            if let PlanKind::Call(call) = &mut node.kind
+                && let Some(info) = &mut call.info
+            {
+                info.start = info.start.max(first);
+                info.end = info.end.min(last);
+            }
+        }
+    }
+
     /// Returns the time of `@` that the first selector below a node is looked at, if there is one, and by how much before: what
     /// subqueries around it shift it by counts too, until one of them is pinned. 3.5 overlooks subqueries.
     fn reference_time(&self, root: PlanId, compat: Compat) -> (Option<i64>, i64) {

@@ -52,6 +52,8 @@ pub(crate) struct PlanNode {
     pub(crate) expr: NodeId,
     /// Where it stands in the query.
     pub(crate) span: Span,
+    /// Where a function finds it as its argument: with its parentheses if it is evaluated only once, without them if not.
+    pub(crate) argument_span: Span,
     pub(crate) value_type: ValueType,
     /// When it is evaluated.
     pub(crate) grid: Grid,

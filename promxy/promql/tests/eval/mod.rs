@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use promql::annotations::Severity;
+use promql::histogram::{FloatHistogram, Span};
 use promql::parser::{Compat, ParserOptions};
-use promql::testing::{Command, Evaluation, Load, Script, Subject};
+use promql::testing::{Command, EngineSubject, Evaluation, Load, MemoryStorage, Script, Subject};
 use promql::value::{MatrixSeries, SampleValue, Value as QueryValue};
 use promql::{EngineOptions, Outcome};
 use serde_json::{Value, json};
@@ -58,8 +59,8 @@ pub(crate) fn uses_types(file: &str) -> bool {
 /// Calls `f` for every `eval` of a script, with the storage as the script has it there.
 pub(crate) fn for_each_eval(
     script: &Script,
-    subject: &mut dyn Subject,
-    mut f: impl FnMut(usize, &str, Evaluation, Outcome),
+    subject: &mut EngineSubject,
+    mut f: impl FnMut(&EngineSubject, usize, &str, Evaluation, Outcome),
 ) {
     let is_3_5 = subject.parser_options().compat == Compat::V3_5;
     for command in &script.commands {
@@ -70,10 +71,30 @@ pub(crate) fn for_each_eval(
             Command::Load(load) => subject.load(load),
             Command::Eval(eval) => {
                 let outcome = subject.evaluate(&eval.query, eval.evaluation);
-                f(eval.line, &eval.query, eval.evaluation, outcome);
+                f(subject, eval.line, &eval.query, eval.evaluation, outcome);
             }
         }
     }
+}
+
+/// Whether an outcome is what `holds` wants if the storage has its series in some order.
+///
+/// Prometheus' own test storage has the series of a `load` in the order of a Go map, another one in every run. Where that shows
+/// (sums without compensation, ties of `topk`, 3.5's `info`), a recording is one of many.
+pub(crate) fn holds_in_some_order(
+    subject: &EngineSubject,
+    query: &str,
+    evaluation: Evaluation,
+    holds: impl Fn(&Outcome) -> bool,
+) -> bool {
+    let mut rng = fastrand::Rng::with_seed(1);
+    let mut series = subject.storage.series().to_vec();
+    (0..2_000).any(|_| {
+        rng.shuffle(&mut series);
+        let mut other = EngineSubject::new(subject.engine.clone());
+        other.storage = MemoryStorage::of_series(series.clone());
+        holds(&other.evaluate(query, evaluation))
+    })
 }
 
 fn has_starts(load: &Load) -> bool {
@@ -82,9 +103,9 @@ fn has_starts(load: &Load) -> bool {
 }
 
 /// Writes an outcome as the recordings have it.
-pub(crate) fn written(outcome: &Outcome, query: &str) -> Value {
+pub(crate) fn written(outcome: &Outcome, query: &str, compat: Compat) -> Value {
     let mut result = match &outcome.value {
-        Ok(value) => json!({ "value": written_value(value) }),
+        Ok(value) => json!({ "value": written_value(value, compat) }),
         Err(error) => json!({ "error": error.to_string() }),
     };
     for (key, severity) in [("warnings", Severity::Warning), ("infos", Severity::Info)] {
@@ -97,7 +118,7 @@ pub(crate) fn written(outcome: &Outcome, query: &str) -> Value {
     result
 }
 
-fn written_value(value: &QueryValue) -> Value {
+fn written_value(value: &QueryValue, compat: Compat) -> Value {
     match value {
         QueryValue::Scalar { value, .. } => json!({ "scalar": number(*value) }),
         QueryValue::String { value, .. } => json!({ "string": value.to_string() }),
@@ -107,19 +128,20 @@ fn written_value(value: &QueryValue) -> Value {
                 match &sample.value {
                     SampleValue::Float(value) => json!({ "metric": metric, "v": number(*value) }),
                     SampleValue::Histogram(histogram) => {
-                        json!({ "metric": metric, "h": histogram.to_test_notation() })
+                        json!({ "metric": metric, "h": notation(histogram, compat) })
                     }
                 }
             });
             json!({ "vector": samples.collect::<Vec<_>>() })
         }
         QueryValue::Matrix(matrix) => {
-            json!({ "matrix": matrix.iter().map(written_series).collect::<Vec<_>>() })
+            let series = matrix.iter().map(|series| written_series(series, compat));
+            json!({ "matrix": series.collect::<Vec<_>>() })
         }
     }
 }
 
-fn written_series(series: &MatrixSeries) -> Value {
+fn written_series(series: &MatrixSeries, compat: Compat) -> Value {
     let mut written = json!({ "metric": series.labels.to_string() });
     let floats: Vec<Value> = series
         .floats()
@@ -127,7 +149,7 @@ fn written_series(series: &MatrixSeries) -> Value {
         .collect();
     let histograms: Vec<Value> = series
         .histograms()
-        .map(|(time, value)| json!([time, value.to_test_notation()]))
+        .map(|(time, value)| json!([time, notation(value, compat)]))
         .collect();
     if !floats.is_empty() {
         written["floats"] = floats.into();
@@ -136,6 +158,33 @@ fn written_series(series: &MatrixSeries) -> Value {
         written["histograms"] = histograms.into();
     }
     written
+}
+
+/// Writes a histogram in the notation of test scripts.
+///
+/// That of 3.5 puts the empty buckets of every gap but the first in front of the last run of buckets and not behind it: its
+/// `Compact` with a limit forgets how long that run is. No answer of a server is written so.
+fn notation(histogram: &FloatHistogram, compat: Compat) -> String {
+    let mut parts = histogram.to_parts();
+    if compat == Compat::V3_5 {
+        for (spans, counts) in [
+            (&mut parts.positive_spans, &mut parts.positive_counts),
+            (&mut parts.negative_spans, &mut parts.negative_counts),
+        ] {
+            let Some((first, others)) = spans.split_first() else {
+                continue;
+            };
+            let mut at = first.length as usize;
+            for span in others {
+                let gap = span.offset as usize;
+                counts.splice(at..at, vec![0.0; gap]);
+                at += gap;
+            }
+            let length = counts.len() as u32;
+            *spans = vec![Span { length, ..*first }];
+        }
+    }
+    FloatHistogram::new(parts).unwrap().to_test_notation()
 }
 
 fn number(value: f64) -> String {

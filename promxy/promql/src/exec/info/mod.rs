@@ -3,10 +3,12 @@
 //! Follows `promql/info.go`; pinned by `info.test`. The reference selects info series when it knows the values of `instance` and `job`;
 //! here they are selected with all other series, and those of other instances and jobs left out afterwards.
 
+mod by_rank;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::selector::sample_times;
-use super::{Column, Context, Evaluated, Evaluator, Grid, Series};
+use super::{Bitmap, Column, Context, Evaluated, Evaluator, Grid, Series};
 use crate::error::QueryError;
 use crate::labels::{LabelMatcher, Labels, LabelsBuilder, METRIC_NAME};
 use crate::parser::Compat;
@@ -46,6 +48,13 @@ impl Evaluator<'_, '_> {
             })
             .collect();
         let identities = Identities::of(&base, &is_info);
+        // 3.5 trips over a second condition on the name.
+        let conditions = matchers.iter().filter(|m| m.name() == METRIC_NAME).count();
+        if compat == Compat::V3_5 && conditions > 1 && !identities.is_empty() {
+            return Err(QueryError::execution(
+                "unexpected error: runtime error: invalid memory address or nil pointer dereference",
+            ));
+        }
         let infos = match &call.info {
             Some(info) if !identities.is_empty() => {
                 let data = &self.context.data[info.select];
@@ -208,7 +217,7 @@ impl<'i> Join<'i> {
         grid: Grid,
         context: &Context<'_>,
     ) -> Result<Vec<Series>, QueryError> {
-        let mut any_base = super::Bitmap::none(grid.count);
+        let mut any_base = Bitmap::none(grid.count);
         for series in &base {
             any_base.or_with(&series.column.steps());
         }
@@ -217,6 +226,11 @@ impl<'i> Join<'i> {
                 self.newest(rows, step)?;
             }
         }
+        let by_rank = if self.compat == Compat::V3_5 && self.has_gaps(&base, &any_base) {
+            Some(self.enriched_by_rank(&base, is_info, grid)?)
+        } else {
+            None
+        };
         let mut places: HashMap<Labels, usize> = HashMap::new();
         let mut output: Vec<Series> = Vec::new();
         let mut add = |labels: Labels, drop_name: bool, column: Column| {
@@ -233,6 +247,14 @@ impl<'i> Join<'i> {
             let taken = output[place].column.absorb(column);
             taken.map_err(|_| QueryError::duplicate_labels())
         };
+        if let Some(by_rank) = by_rank {
+            for (series, enriched) in base.into_iter().zip(by_rank) {
+                for (labels, column) in enriched {
+                    add(labels, series.drop_name, column)?;
+                }
+            }
+            return Ok(output);
+        }
         for (series, is_info) in base.into_iter().zip(is_info) {
             context.check()?;
             if *is_info {
