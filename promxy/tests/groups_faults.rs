@@ -304,7 +304,10 @@ async fn the_budget_of_a_query_bounds_what_is_read() {
     );
     let error = ask(&samples, Budget::new(100_000, u64::MAX)).await;
     assert_eq!(error.kind, FailureKind::TooMuch);
-    assert!(error.message.contains("larger than 100000 bytes"), "{error}");
+    assert!(
+        error.message.contains("larger than 100000 bytes"),
+        "{error}"
+    );
     let error = ask(&spaces, Budget::new(100_000, u64::MAX)).await;
     assert_eq!(error.kind, FailureKind::TooMuch);
 }

@@ -51,8 +51,20 @@ const TOLD: [&str; 6] = [
 
 /// Steps that differ, which call, the header that does, what it is here, and why.
 const HEADERS: [(&str, &str, &str, &str, &str); 11] = [
-    ("authorization", "query", "Authorization", "Bearer abc", "D29"),
-    ("authorization", "range_raw", "Authorization", "Bearer abc", "D29"),
+    (
+        "authorization",
+        "query",
+        "Authorization",
+        "Bearer abc",
+        "D29",
+    ),
+    (
+        "authorization",
+        "range_raw",
+        "Authorization",
+        "Bearer abc",
+        "D29",
+    ),
     ("oauth2", "query", "Authorization", "Bearer tok1", "D29"),
     ("oauth2", "range_raw", "Authorization", "Bearer tok1", "D29"),
     ("http_headers_in_http_client", "query", "X-A", "b", "S4"),
@@ -72,7 +84,13 @@ const HEADERS: [(&str, &str, &str, &str, &str); 11] = [
         "Bearer abc",
         "S4: with the default type",
     ),
-    ("remote_read_oauth2", "query", "Authorization", "Bearer tok1", "D29"),
+    (
+        "remote_read_oauth2",
+        "query",
+        "Authorization",
+        "Bearer tok1",
+        "D29",
+    ),
     // The token of the recording was not asked for twice either.
     (
         "remote_read_oauth2",
@@ -96,7 +114,10 @@ fn reply(seen: &Seen) -> Reply {
             );
         }
         path if path.ends_with("/read") => {
-            return Reply::json(200, promxy::remote::encode(&promxy::remote::messages::ReadResponse::default()));
+            return Reply::json(
+                200,
+                promxy::remote::encode(&promxy::remote::messages::ReadResponse::default()),
+            );
         }
         path if path.contains("/query") && !path.ends_with("exemplars") => {
             r#"{"resultType":"matrix","result":[]}"#
@@ -109,7 +130,9 @@ fn reply(seen: &Seen) -> Reply {
 
 /// Makes the call of a step, at the time that the recording names.
 async fn ask(running: &groups_support::Running, name: &str, sent: Option<&Sent>) {
-    let body = sent.and_then(|sent| sent.body.as_deref()).unwrap_or_default();
+    let body = sent
+        .and_then(|sent| sent.body.as_deref())
+        .unwrap_or_default();
     let time = body.split('&').find_map(|pair| pair.strip_prefix("time="));
     let time = time.map_or(1_700_000_000_000, |time| {
         (time.parse::<f64>().unwrap() * 1000.0).round() as i64
@@ -181,7 +204,10 @@ async fn clients_do_on_the_wire_what_http_client_says() {
                     continue;
                 }
                 "https_scheme_to_http_server" => {
-                    assert!(stub.take().iter().all(|seen| seen.path.is_empty()), "{place}");
+                    assert!(
+                        stub.take().iter().all(|seen| seen.path.is_empty()),
+                        "{place}"
+                    );
                     same += 1;
                     continue;
                 }
@@ -197,7 +223,7 @@ async fn clients_do_on_the_wire_what_http_client_says() {
         steps.len()
     );
     assert_eq!(steps.len(), 22);
-    assert_eq!(same, 68);
+    assert_eq!((same, deviations), (64, 14));
 }
 
 /// Compares a request with the recorded one, and says whether nothing had to be excused.

@@ -287,7 +287,8 @@ pub fn lost(rules: &[MetricRule]) -> Vec<&str> {
     let is_kept = |position: usize, label: &str| {
         rules[..position].iter().any(|copy| {
             let target = copy.target().filter(|target| *target != label);
-            copy.source == label && target.is_some_and(|target| origin(rules, target).label.is_some())
+            copy.source == label
+                && target.is_some_and(|target| origin(rules, target).label.is_some())
         })
     };
     let drops = rules.iter().enumerate();

@@ -94,7 +94,10 @@ fn merge_first(expr: &Expr, text: &str, rules: &[MetricRule]) -> Option<String> 
         aggregate.op,
         AggregateOp::Sum | AggregateOp::Count | AggregateOp::CountValues
     );
-    let names = aggregate.grouping.as_ref().map_or(&[][..], Grouping::labels);
+    let names = aggregate
+        .grouping
+        .as_ref()
+        .map_or(&[][..], Grouping::labels);
     // `without` drops the metric name, too.
     if !counts || lost.is_empty() || names.iter().any(|name| name == METRIC_NAME) {
         return None;
@@ -102,7 +105,10 @@ fn merge_first(expr: &Expr, text: &str, rules: &[MetricRule]) -> Option<String> 
     let inner = expr.display(aggregate.expr).to_string();
     let outer = text.strip_suffix(')')?.strip_suffix(&inner)?;
     let lost: Vec<String> = lost.into_iter().map(label_name).collect();
-    Some(format!("{outer}max without ({}) ({inner}))", lost.join(", ")))
+    Some(format!(
+        "{outer}max without ({}) ({inner}))",
+        lost.join(", ")
+    ))
 }
 
 /// Writes a label's name so that older servers understand it if they can.

@@ -73,7 +73,8 @@ pub(crate) fn merge(members: Vec<Counted>, grid: Grid) -> Vec<Series<Column<Nati
         }
     }
     let all = all.into_iter();
-    all.map(|(labels, (data, _))| Series { labels, data }).collect()
+    all.map(|(labels, (data, _))| Series { labels, data })
+        .collect()
 }
 
 /// Takes the larger number at each place.

@@ -215,10 +215,8 @@ impl Group {
         let found = self
             .scatter(state, |member| {
                 Box::pin(async move {
-                    let (values, counts) = tokio::try_join!(
-                        member.query(asked, asker),
-                        member.query(counted, asker)
-                    )?;
+                    let (values, counts) =
+                        tokio::try_join!(member.query(asked, asker), member.query(counted, asker))?;
                     Ok(Answer {
                         data: vec![(values.data, counts.data)],
                         annotations: values.annotations,
