@@ -113,8 +113,12 @@ fn spans(schema: i32, buckets: &[Bucket]) -> Option<(Vec<Span>, Vec<f64>)> {
 /// Takes the bounds as they are.
 fn custom(shown: &Histogram) -> Option<FloatHistogram> {
     let mut bounds: Vec<f64> = Vec::new();
-    for bucket in &shown.buckets {
-        if bucket.boundaries != UPPER_BELONGS {
+    for (number, bucket) in shown.buckets.iter().enumerate() {
+        // Both bounds belong to the first of all, which begins at minus infinity.
+        let is_first = number == 0 && bucket.lower == f64::NEG_INFINITY;
+        let belongs =
+            bucket.boundaries == UPPER_BELONGS || (bucket.boundaries == BOTH_BELONG && is_first);
+        if !belongs || bucket.lower.is_nan() || bucket.upper.is_nan() {
             return None;
         }
         for bound in [bucket.lower, bucket.upper] {

@@ -34,8 +34,8 @@ impl Shape {
     }
 
     /// Changes a label set as it would have been changed while it was read.
-    pub fn of(&self, labels: Labels) -> Labels {
-        self.changed(crate::labels::with(&labels, &self.added))
+    pub fn of(&self, labels: &Labels) -> Labels {
+        self.changed(crate::labels::with(labels, &self.added))
     }
 
     fn changed(&self, labels: Labels) -> Labels {

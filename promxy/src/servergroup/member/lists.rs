@@ -46,7 +46,7 @@ impl Member {
         let asking = async {
             let body = self.ask_list(&request, asker).await?;
             let (sets, annotations) = decode::label_sets(200, &body)?;
-            let data = sets.into_iter().map(|labels| self.shape.of(labels));
+            let data = sets.iter().map(|labels| self.shape.of(labels));
             Ok(Answer {
                 data: data.collect(),
                 annotations,
@@ -167,13 +167,12 @@ impl Member {
 
     /// Adds times and a selector to a request for a list; `None` if the target has nothing to say to it.
     fn list_request(&self, request: ApiRequest, listed: Listed<'_>) -> Option<ApiRequest> {
-        let selector = match listed.selector {
-            Some(matchers) => self.rules(None).list(matchers)?,
-            None => {
-                let mut selectors = Vec::new();
-                inject::inject_all(&self.common.config.inject_matchers, &mut selectors);
-                selectors.pop().unwrap_or_default()
-            }
+        let selector = if let Some(matchers) = listed.selector {
+            self.rules(None).list(matchers)?
+        } else {
+            let mut selectors = Vec::new();
+            inject::inject_all(&self.common.config.inject_matchers, &mut selectors);
+            selectors.pop().unwrap_or_default()
         };
         let (start, end) = self.span(listed.start, listed.end)?;
         let request = request.with_time("start", start).with_time("end", end);
@@ -215,7 +214,7 @@ impl ShownExemplars {
             })
         });
         Ok(Exemplars {
-            series: shape.of(self.series.0),
+            series: shape.of(&self.series.0),
             exemplars: exemplars.collect::<Result<_, decode::DecodeError>>()?,
         })
     }

@@ -1,6 +1,6 @@
 //! Queries: the text as the target gets it, and its answer onto columns or as samples.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use promql::parser::{Expr, Matcher};
@@ -147,15 +147,12 @@ impl Member {
         let Some((Some(start), Some(end))) = self.span(Some(start), Some(end)) else {
             return Ok(Answer::default());
         };
-        let mut answer = match &self.common.config.remote_read {
-            Some(_) => {
-                let asking = self.remote_read(&asked, start, end, asker);
-                self.counted(Call::Raw, asking).await?
-            }
-            None => {
-                let asking = self.raw_query(&asked, start, end, asker);
-                self.counted(Call::Raw, asking).await?
-            }
+        let mut answer = if self.common.config.remote_read.is_some() {
+            let asking = self.remote_read(&asked, start, end, asker);
+            self.counted(Call::Raw, asking).await?
+        } else {
+            let asking = self.raw_query(&asked, start, end, asker);
+            self.counted(Call::Raw, asking).await?
         };
         for series in &mut answer.data {
             // Whole seconds are asked for, and older servers count the first moment of a range to it.
@@ -315,7 +312,7 @@ fn join(
     part_grid: Grid,
     grid: Grid,
 ) {
-    let known: std::collections::HashMap<_, _> = whole
+    let known: HashMap<_, _> = whole
         .iter()
         .enumerate()
         .map(|(place, series)| (series.labels.clone(), place))
@@ -323,16 +320,13 @@ fn join(
     let first = grid.index(part_grid.start).unwrap_or(0);
     let length = grid.len();
     for series in part {
-        let place = match known.get(&series.labels) {
-            Some(place) => *place,
-            None => {
-                whole.push(Series {
-                    labels: series.labels.clone(),
-                    data: Column::empty(length),
-                });
-                whole.len() - 1
-            }
-        };
+        let place = known.get(&series.labels).copied().unwrap_or(whole.len());
+        if place == whole.len() {
+            whole.push(Series {
+                labels: series.labels.clone(),
+                data: Column::empty(length),
+            });
+        }
         let column = &mut whole[place].data;
         for (at, value) in series.data.iter() {
             if first + at < length {

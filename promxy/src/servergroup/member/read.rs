@@ -143,7 +143,7 @@ impl Member {
                 data.histograms.push((time, Arc::new(histogram(shown)?)));
             }
             all.push(Series {
-                labels: self.shape.of(labels(&series.labels)),
+                labels: self.shape.of(&labels(&series.labels)),
                 data,
             });
         }
@@ -170,7 +170,7 @@ impl Member {
                     let is_same = !all.is_empty() && series.labels == last;
                     if !is_same {
                         all.push(Series {
-                            labels: self.shape.of(labels(&series.labels)),
+                            labels: self.shape.of(&labels(&series.labels)),
                             data: Samples::default(),
                         });
                         last = series.labels;

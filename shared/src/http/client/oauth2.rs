@@ -117,16 +117,15 @@ impl Tokens {
         if let Some((token, true)) = current {
             return Ok(token);
         }
-        let _turn = match current {
+        let _turn = if let Some((token, _)) = current {
             // It is good for a while: whoever comes first fetches the next.
-            Some((token, _)) => match self.turn.try_acquire() {
-                Ok(turn) => turn,
-                Err(_) => return Ok(token),
-            },
-            None => {
-                let turn = self.turn.acquire().await;
-                turn.map_err(|_| failed("the token source has ended"))?
-            }
+            let Ok(turn) = self.turn.try_acquire() else {
+                return Ok(token);
+            };
+            turn
+        } else {
+            let turn = self.turn.acquire().await;
+            turn.map_err(|_| failed("the token source has ended"))?
         };
         // Somebody may have been here in between.
         if let Some((token, true)) = self.usable() {
