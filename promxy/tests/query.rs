@@ -318,14 +318,12 @@ fn what_servers_cannot_know_stays_here() {
         one,
         &["count_over_time((a @ 300.000)[5m:2m]) 600..660"],
     );
-    // A subquery without steps needs nothing.
     f(
         "max_over_time((a)[10s:45s] offset 40s)",
         false,
         one,
         &["max_over_time((a)[10s:45s]) 560..620"],
     );
-    f("max_over_time((topk(1, a))[10s:45m])", false, one, &[]);
 }
 
 #[test]
