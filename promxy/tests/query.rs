@@ -92,6 +92,7 @@ struct Watched {
     /// All requests wait here for each other.
     together: Option<Barrier>,
     histogram: &'static str,
+    loses_labels: bool,
 }
 
 impl Watched {
@@ -102,6 +103,7 @@ impl Watched {
             then: Box::new(then),
             together: None,
             histogram: "",
+            loses_labels: false,
         }
     }
 
@@ -192,6 +194,10 @@ impl Upstream for Watched {
         self.servers.exemplars(asked, asker)
     }
 
+    fn loses_labels(&self) -> bool {
+        self.loses_labels
+    }
+
     fn is_histogram(&self, metric: &str) -> bool {
         metric == self.histogram
     }
@@ -246,6 +252,78 @@ fn equal_parts_are_asked_for_once_and_all_parts_at_the_same_time() {
         async { tokio::time::timeout(PATIENCE, queries.instant(query, 600_000, &params)).await };
     runtime.block_on(asking).unwrap().unwrap();
     assert_eq!(upstream.asked(), expected.map(str::to_owned).into());
+}
+
+#[test]
+fn what_servers_cannot_know_stays_here() {
+    let f = |query: &str, loses_labels, groups, expected: &[&str]| {
+        let mut upstream = Watched::new(|_| Then::Answer);
+        upstream.loses_labels = loses_labels;
+        let upstream = Arc::new(upstream);
+        let queries = queries(upstream.clone(), groups, PARSER);
+        let grid = Grid {
+            start: 600_000,
+            end: 660_000,
+            step: 60_000,
+        };
+        ask(&Runtime::new().unwrap(), &queries, query, grid).unwrap();
+        let expected: BTreeSet<String> = expected.iter().map(|text| (*text).to_owned()).collect();
+        assert_eq!(upstream.asked(), expected, "{query}");
+    };
+    let one = Groups::Overlapping;
+    // Other groups may have the series; labels may be those of groups.
+    f("sum(absent(a))", false, one, &["a 600..660"]);
+    f(
+        "count by (z) (label_replace(a, \"z\", \"$1\", \"az\", \"(.*)\"))",
+        false,
+        one,
+        &["a 600..660"],
+    );
+    // Several series of a server are one here.
+    f(
+        "sum(rate(d_total[5m]))",
+        true,
+        one,
+        &["rate(d_total[5m]) 600..660"],
+    );
+    f(
+        "sum(rate(d_total[5m]))",
+        false,
+        one,
+        &["sum(rate(d_total[5m])) 600..660"],
+    );
+    // Buckets may be in different groups.
+    f(
+        "histogram_quantile(0.5, a)",
+        false,
+        one,
+        &["histogram_quantile(0.5, a) 600..660"],
+    );
+    f(
+        "histogram_quantile(0.5, a)",
+        false,
+        Groups::Disjoint,
+        &["a 600..660"],
+    );
+    // Whether the value is the same at all times depends on where `@` stands.
+    f(
+        "rate(a[5m] @ 300)",
+        false,
+        one,
+        &["rate(a[5m] @ 300.000) 300..300"],
+    );
+    f(
+        "count_over_time((a @ 300)[5m:2m])",
+        false,
+        one,
+        &["count_over_time((a @ 300.000)[5m:2m]) 600..660"],
+    );
+    f(
+        "max_over_time((a)[10s:45s] offset 40s)",
+        false,
+        one,
+        &["a 585..620"],
+    );
 }
 
 #[test]
@@ -305,6 +383,12 @@ fn the_first_failure_ends_all_requests_and_has_the_words_of_the_original() {
     );
     f(
         "b",
+        "b",
+        FailureKind::TooMuch,
+        (422, "error in servergroup ord=1: boom"),
+    );
+    f(
+        "sum(b)",
         "b",
         FailureKind::TooMuch,
         (422, "error in servergroup ord=1: boom"),

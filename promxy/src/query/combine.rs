@@ -197,3 +197,50 @@ fn add(value: f64, sum: &mut f64, lost: &mut f64) {
     };
     *sum = total;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one(labels: &[(&str, &str)], value: f64) -> Series<Column<Native>> {
+        let labels = labels.iter().copied().collect();
+        let mut data = Column::empty(1);
+        data.set(0, value);
+        Series { labels, data }
+    }
+
+    #[test]
+    fn sums_keep_what_rounding_loses_and_infinity() {
+        let by = Group {
+            names: vec!["g".to_owned()],
+            is_only: true,
+        };
+        let f = |values: &[f64], expected: f64| {
+            let partial = values
+                .iter()
+                .map(|value| one(&[("g", "x"), ("h", "y")], *value));
+            let summed = sums(&partial.collect(), &by, 1);
+            assert_eq!(summed.len(), 1);
+            assert_eq!(summed[0].labels.to_string(), r#"{g="x"}"#);
+            assert_eq!(
+                summed[0].data.get(0).map(f64::to_bits),
+                Some(expected.to_bits())
+            );
+        };
+        f(&[1e100, 1.0, -1e100], 1.0);
+        f(&[1.0, f64::INFINITY, 2.0], f64::INFINITY);
+        f(&[0.1; 10], 1.0);
+    }
+
+    #[test]
+    fn groups_without_labels_keep_all_but_the_name() {
+        let without = Group {
+            names: vec!["g".to_owned()],
+            is_only: false,
+        };
+        let labels = [("__name__", "m"), ("g", "x"), ("h", "y")]
+            .into_iter()
+            .collect();
+        assert_eq!(without.labels(&labels).to_string(), r#"{h="y"}"#);
+    }
+}

@@ -68,11 +68,18 @@ impl QueryFailure {
 
     /// A request failed. `prefix` says what the engine was doing with the answer.
     pub(super) fn of_fetch(error: &UpstreamError, prefix: &str) -> Self {
-        let kind = match error.kind {
-            FailureKind::Execution | FailureKind::TooMuch => QueryFailureKind::Execution,
-            FailureKind::Timeout => QueryFailureKind::Timeout,
-        };
-        Self::new(kind, format!("{prefix}{}", error.message))
+        match error.kind {
+            FailureKind::Execution => Self::new(
+                QueryFailureKind::Execution,
+                format!("{prefix}{}", error.message),
+            ),
+            FailureKind::Timeout => Self::new(
+                QueryFailureKind::Timeout,
+                format!("{prefix}{}", error.message),
+            ),
+            // The limit is the query's own, not something that happened at a server.
+            FailureKind::TooMuch => Self::new(QueryFailureKind::Execution, &*error.message),
+        }
     }
 }
 

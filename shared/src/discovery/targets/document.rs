@@ -44,10 +44,14 @@ fn checked(entries: Vec<Option<Entry>>) -> Result<Vec<Parsed>, String> {
     let parsed = entries.into_iter().enumerate().map(|(index, entry)| {
         let entry = entry.ok_or_else(|| format!("nil target group item found (index {index})"))?;
         let labels = entry.labels.unwrap_or_default();
-        if labels.keys().any(String::is_empty) { Err("\"\" is not a valid label name".to_owned()) } else { Ok(Parsed {
-            labels,
-            addresses: entry.targets.unwrap_or_default(),
-        }) }
+        if labels.keys().any(String::is_empty) {
+            Err("\"\" is not a valid label name".to_owned())
+        } else {
+            Ok(Parsed {
+                labels,
+                addresses: entry.targets.unwrap_or_default(),
+            })
+        }
     });
     parsed.collect()
 }

@@ -157,7 +157,11 @@ fn parse(secret: &Secret) -> Result<Proxy, ClientError> {
         ClientError::new(Kind::Settings, format!("invalid proxy URL: {reason}"))
     };
     let text = secret.reveal();
-    let url = if text.contains("://") { Url::parse(text) } else { Url::parse(&format!("http://{text}")) };
+    let url = if text.contains("://") {
+        Url::parse(text)
+    } else {
+        Url::parse(&format!("http://{text}"))
+    };
     let url = url.map_err(|error| refused(&error.to_string()))?;
     let is_tls = match url.scheme() {
         "http" => false,

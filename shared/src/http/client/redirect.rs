@@ -31,13 +31,17 @@ impl Hop {
             _ => return Ok(None),
         };
         let Some(location) = response.headers().get(header::LOCATION) else {
-            return if keeps_body { Ok(None) } else { Err(ClientError::new(
-                Kind::Redirect,
-                format!(
-                    "{} response missing Location header",
-                    response.status().as_u16()
-                ),
-            )) };
+            return if keeps_body {
+                Ok(None)
+            } else {
+                Err(ClientError::new(
+                    Kind::Redirect,
+                    format!(
+                        "{} response missing Location header",
+                        response.status().as_u16()
+                    ),
+                ))
+            };
         };
         let location = String::from_utf8_lossy(location.as_bytes()).into_owned();
         let refused = |reason: &str| {

@@ -204,7 +204,9 @@ impl Dialler {
                 host,
                 port,
             );
-            if let Ok(connected) = timeout(HANDSHAKE, asked).await { connected? } else {
+            if let Ok(connected) = timeout(HANDSHAKE, asked).await {
+                connected?;
+            } else {
                 let error = ClientError::new(Kind::Connect, "i/o timeout");
                 return Err(error.timed_out());
             }

@@ -67,7 +67,13 @@ pub(super) fn containers(pod: &Pod) -> impl Iterator<Item = (&Container, bool)> 
 
 fn container_id(pod: &Pod, name: &str, is_init: bool) -> String {
     let status = pod.status.as_ref();
-    let statuses = status.and_then(|status| if is_init { status.init_container_statuses.as_ref() } else { status.container_statuses.as_ref() });
+    let statuses = status.and_then(|status| {
+        if is_init {
+            status.init_container_statuses.as_ref()
+        } else {
+            status.container_statuses.as_ref()
+        }
+    });
     let found = statuses.into_iter().flatten().find(|one| one.name == name);
     found
         .and_then(|one| one.container_id.clone())
