@@ -263,9 +263,10 @@ impl Running {
             );
             tokio::time::sleep(flags.shutdown_delay).await;
         }
-        match flags.shutdown_timeout {
-            Some(limit) => info!("promxy exiting with timeout: {}", shown(limit)),
-            None => info!("promxy exiting"),
+        if let Some(limit) = flags.shutdown_timeout {
+            info!("promxy exiting with timeout: {}", shown(limit));
+        } else {
+            info!("promxy exiting");
         }
         self.serving.stop();
         let limit = flags.shutdown_timeout.unwrap_or(FOREVER);

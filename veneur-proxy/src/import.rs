@@ -150,12 +150,11 @@ impl Import {
     ) -> Result<(Batch, usize), Refusal> {
         let limit = self.limits.inflated_bytes;
         // The text, and the room that it takes beside the body.
-        let (text, room) = match encoding {
-            b"" => (body.len(), 0),
-            _ => {
-                let inflated = (body.len() * INFLATION).min(limit);
-                (inflated, inflated)
-            }
+        let (text, room) = if encoding.is_empty() {
+            (body.len(), 0)
+        } else {
+            let inflated = (body.len() * INFLATION).min(limit);
+            (inflated, inflated)
         };
         let encoding = encoding.to_vec();
         let packer = Arc::clone(self.destinations.packer());

@@ -120,7 +120,7 @@ pub async fn answer(state: &State, endpoint: Endpoint, request: &Request) -> Res
         Endpoint::Series => within(state, series::series(state, request)).await,
         Endpoint::DropSeries => Err(ApiError::internal("not implemented")),
         Endpoint::ScrapePools => Ok(Some(Success::plain(r#"{"scrapePools":[]}"#))),
-        Endpoint::Targets => status::targets(form),
+        Endpoint::Targets => Ok(Some(status::targets(form))),
         Endpoint::TargetsMetadata => status::targets_metadata(form),
         Endpoint::Alertmanagers => Ok(Some(Success::plain(
             r#"{"activeAlertmanagers":[],"droppedAlertmanagers":[]}"#,

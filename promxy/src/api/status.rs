@@ -56,15 +56,15 @@ pub(super) fn runtime_info(state: &State) -> Success {
 }
 
 /// What is scraped, which is nothing.
-pub(super) fn targets(form: &Form) -> Answered {
+pub(super) fn targets(form: &Form) -> Success {
     let state = form.get("state").to_lowercase();
     let counts = match state.as_str() {
         "" | "any" | "dropped" => "{}",
         _ => "null",
     };
-    Ok(Some(Success::plain(format!(
+    Success::plain(format!(
         r#"{{"activeTargets":[],"droppedTargets":[],"droppedTargetCounts":{counts}}}"#
-    ))))
+    ))
 }
 
 /// Metadata by target, of which there is none.

@@ -139,9 +139,10 @@ fn consul_source(
     let slash = if prefix.is_empty() { "" } else { "/" };
     Ok(ConsulSource {
         // The scheme may stand in front of the server, too.
-        url: match server.contains("://") {
-            true => format!("{server}{slash}{prefix}"),
-            false => format!("{}://{server}{slash}{prefix}", consul.scheme),
+        url: if server.contains("://") {
+            format!("{server}{slash}{prefix}")
+        } else {
+            format!("{}://{server}{slash}{prefix}", consul.scheme)
         },
         datacenter: consul.datacenter.clone(),
         namespace: consul.namespace.clone(),

@@ -173,7 +173,7 @@ const API: [Row; 31] = [
 /// The table for one prefix.
 #[derive(Debug)]
 pub struct Routes {
-    routes: Vec<Route>,
+    table: Vec<Route>,
     prefix: String,
     metrics: Route,
 }
@@ -189,7 +189,7 @@ impl Routes {
         };
         let pages = PAGES.into_iter().map(|row| route(row, ""));
         let api = API.into_iter().map(|row| route(row, "/api/v1"));
-        let routes = pages.chain(api).collect();
+        let table = pages.chain(api).collect();
         let metrics = Route {
             pattern: metrics.to_owned(),
             handler: "",
@@ -197,7 +197,7 @@ impl Routes {
             endpoint: Endpoint::Metrics,
         };
         Self {
-            routes,
+            table,
             prefix: prefix.to_owned(),
             metrics,
         }
@@ -205,12 +205,12 @@ impl Routes {
 
     /// Returns the names of all routes that are counted.
     pub fn handlers(&self) -> impl Iterator<Item = &'static str> {
-        self.routes.iter().map(|route| route.handler)
+        self.table.iter().map(|route| route.handler)
     }
 
     /// Finds a path, without its escapes.
     pub fn find(&self, method: &Method, path: &[u8]) -> Found<'_> {
-        let all = || self.routes.iter().chain([&self.metrics]);
+        let all = || self.table.iter().chain([&self.metrics]);
         let of_method = || all().filter(|route| route.methods.contains(&method.as_str()));
         let here = of_method().find_map(|route| Some((route, matches(&route.pattern, path)?)));
         if let Some((route, rest)) = here {

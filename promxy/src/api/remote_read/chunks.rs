@@ -11,7 +11,7 @@ const XOR: i32 = 1;
 
 /// Makes the frames of a series. Times in milliseconds since 1970, ascending.
 pub(super) fn frames(
-    labels: Vec<Label>,
+    labels: &[Label],
     samples: &[(i64, f64)],
     query_index: i64,
 ) -> Vec<ChunkedReadResponse> {
@@ -19,7 +19,7 @@ pub(super) fn frames(
     let (mut chunks, mut bytes) = (Vec::new(), 0);
     let mut finish = |chunks: &mut Vec<Chunk>| {
         let series = ChunkedSeries {
-            labels: labels.clone(),
+            labels: labels.to_vec(),
             chunks: std::mem::take(chunks),
         };
         frames.push(ChunkedReadResponse {

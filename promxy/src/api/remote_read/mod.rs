@@ -202,7 +202,7 @@ fn stream_of(found: Vec<Vec<Series<Samples<Native>>>>) -> Response {
     });
     let frames = all.flat_map(|(query, series)| {
         let labels = pairs(&series.labels);
-        chunks::frames(labels, &series.data.floats, query)
+        chunks::frames(&labels, &series.data.floats, query)
             .into_iter()
             .map(|frame| Ok::<_, std::convert::Infallible>(Bytes::from(frames::write(&frame))))
     });
