@@ -27,16 +27,3 @@ pub fn quoted(text: &str) -> String {
     string(text, &mut out);
     out
 }
-
-/// Escapes what is not safe in pages in text that is JSON already.
-pub fn safe(json: &str) -> String {
-    let mut out = String::with_capacity(json.len());
-    for c in json.chars() {
-        if matches!(c, '<' | '>' | '&' | '\u{2028}' | '\u{2029}') {
-            write!(out, "\\u{:04x}", u32::from(c)).expect("writing to a String cannot fail");
-        } else {
-            out.push(c);
-        }
-    }
-    out
-}

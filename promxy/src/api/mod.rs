@@ -4,7 +4,7 @@
 //!
 //! * [`Endpoint`], [`answer`]: what there is, and who answers it
 //! * [`params`]: times, durations, limits, selectors, with Prometheus' words for what is wrong; [`error`]: what clients hear then
-//! * [`query`]: instant and range queries, formatting, parsing
+//! * [`query`]: instant and range queries, formatting; `parse_query`: syntax trees
 //! * [`series`]: series, label names, label values; [`metadata`]: metadata and exemplars
 //! * [`status`], [`rules`]: the proxy about itself
 //! * [`federate`], [`remote_read`]: samples for other Prometheus servers
@@ -17,6 +17,7 @@ pub mod federate;
 pub mod json;
 pub mod metadata;
 pub mod params;
+mod parse_query;
 pub mod query;
 pub mod remote_read;
 pub mod rules;
@@ -110,7 +111,7 @@ pub async fn answer(state: &State, endpoint: Endpoint, request: &Request) -> Res
         Endpoint::Query => query::instant(state, request).await,
         Endpoint::QueryRange => query::range(state, request).await,
         Endpoint::FormatQuery => query::format(form),
-        Endpoint::ParseQuery => query::parse(form),
+        Endpoint::ParseQuery => parse_query::parse(form),
         Endpoint::Exemplars => within(state, metadata::exemplars(state, request)).await,
         Endpoint::Metadata => {
             return sorted(within(state, metadata::metadata(state, request)).await);

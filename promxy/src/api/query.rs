@@ -189,10 +189,3 @@ pub(super) fn format(form: &Form) -> Answered {
         .map_err(|error| ApiError::invalid("query", error))?;
     Ok(Some(Success::plain(json::quoted(&query.pretty()))))
 }
-
-/// Writes the syntax tree of a query.
-pub(super) fn parse(form: &Form) -> Answered {
-    let query = parser::parse(form.get("query"), &params::LANGUAGE)
-        .map_err(|error| ApiError::invalid("query", error))?;
-    Ok(Some(Success::plain(json::safe(&query.to_json()))))
-}
