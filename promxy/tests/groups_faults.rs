@@ -251,6 +251,20 @@ async fn each_label_set_of_a_group_has_to_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn partial_sums_that_get_the_same_labels_all_count() {
+    let two = r#"{"metric":{"i":"1"},"value":[1700000000,"1"]},{"metric":{"i":"2"},"value":[1700000000,"2"]}"#;
+    let target = Stub::new(move |_| Reply::vector(two));
+    let running = start(&one_group(&[&target], "    labels: {i: g}\n"));
+    let asker = Asker::default();
+    for (text, values) in [("sum by (i) (x)", vec![1.0, 2.0]), ("x", vec![1.0])] {
+        let answer = running.groups.query(text, NOW, &asker).await.unwrap();
+        let series = answer.data.iter().flat_map(|part| &part.series);
+        let found: Vec<f64> = series.map(|series| series.data.get(0).unwrap()).collect();
+        assert_eq!(found, values, "{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn targets_of_the_downstream_that_runs_out_of_time_are_timeouts() {
     let slow = Stub::new(|_| {
         Reply::json(

@@ -11,19 +11,20 @@ mod groups_support;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use groups_support::{Reply, Seen, Stub, start};
 use promql::parser::{Matcher, NodeKind, ParserOptions, parse, parse_selector};
 use promxy::{
-    plan::{Fetch, Settings, plan},
+    config,
+    query::{Limits, Params, Queries, Settings, Source},
     remote::{decode, messages::ReadRequest},
-    servergroup::time_range::Grid,
     upstream::{Asked, Asker, Upstream as _},
 };
 use serde::Deserialize;
 use serde_json::Value;
-use shared::testing::golden;
+use shared::testing::{PATIENCE, golden};
 
 #[derive(Deserialize)]
 struct Scenario {
@@ -264,39 +265,39 @@ async fn ask(running: &groups_support::Running, scenario: &Scenario, request: &R
     let selectors: Vec<Vec<Matcher>> = selectors.iter().map(|text| matchers(text)).collect();
     match request.path.as_str() {
         "/api/v1/query" | "/api/v1/query_range" => {
-            let grid = match time("time") {
-                Some(time) => Grid::instant(time),
-                None => Grid {
-                    start: time("start").unwrap(),
-                    end: time("end").unwrap(),
-                    step: time("step").unwrap(),
-                },
-            };
-            let query = word(&request.params["query"]);
-            let Ok(expr) = parse(&query, &ParserOptions::v3_5()) else {
-                return false;
-            };
             let is_minute = scenario.flags.iter().any(|flag| flag.contains("lookback"));
-            let settings = Settings {
-                lookback_ms: if is_minute { 60_000 } else { 300_000 },
-                default_step_ms: 60_000,
-                is_histogram: &|_| false,
+            let queries = Queries::new(
+                Settings {
+                    parser: ParserOptions::v3_5(),
+                    lookback: Duration::from_secs(if is_minute { 60 } else { 300 }),
+                    limits: Limits {
+                        timeout: PATIENCE,
+                        max_samples: 1_000_000,
+                        max_bytes: 1 << 30,
+                        max_concurrency: None,
+                    },
+                },
+                Source {
+                    upstream: Arc::new(groups.clone()),
+                    groups: config::Groups::Overlapping,
+                    default_step: Duration::from_secs(60),
+                },
+            );
+            let query = word(&request.params["query"]);
+            let params = Params {
+                headers: Arc::clone(&asker.headers),
+                ..Params::default()
             };
-            for fetch in plan(&expr, grid, settings).fetches {
-                match fetch {
-                    Fetch::Query { text, grid } => {
-                        let _either_way = groups.query(&text, grid, &asker).await;
-                    }
-                    Fetch::Raw {
-                        selector,
-                        start,
-                        end,
-                    } => {
-                        let _either_way =
-                            groups.raw(&matchers(&selector), start, end, &asker).await;
-                    }
-                }
+            if parse(&query, &ParserOptions::v3_5()).is_err() {
+                return false;
             }
+            let _either_way = if let Some(time) = time("time") {
+                queries.instant(&query, time, &params).await
+            } else {
+                let (start, end) = (time("start").unwrap(), time("end").unwrap());
+                let step = time("step").unwrap();
+                queries.range(&query, start, end, step, &params).await
+            };
         }
         "/api/v1/series" => {
             let _either_way = groups.series(&asked(selectors), &asker).await;

@@ -22,7 +22,8 @@ use shared::testing::golden;
 
 #[derive(Deserialize)]
 struct Step {
-    step: String,
+    #[serde(rename = "step")]
+    name: String,
     config: String,
     result: BTreeMap<String, Call>,
 }
@@ -193,9 +194,9 @@ async fn clients_do_on_the_wire_what_http_client_says() {
             .replace("token_file: tok", &format!("token_file: {at}/tok"));
         let running = start(&groups_support::one_group(&[&stub], &keys));
         for (name, call) in &step.result {
-            let place = format!("{} {name}", step.step);
+            let place = format!("{} {name}", step.name);
             ask(&running, name, call.downstream.first()).await;
-            let seen = match step.step.as_str() {
+            let seen = match step.name.as_str() {
                 "proxy_url" => {
                     let seen = other.take();
                     let expected = format!("http://{}/api/v1/query", stub.address);
@@ -228,7 +229,7 @@ async fn clients_do_on_the_wire_what_http_client_says() {
 
 /// Compares a request with the recorded one, and says whether nothing had to be excused.
 fn is_same(step: &Step, name: &str, sent: &Sent, seen: &Seen) -> bool {
-    let place = format!("{} {name}", step.step);
+    let place = format!("{} {name}", step.name);
     let mut excused = false;
     let mut line = sent.line.clone();
     if seen.path.ends_with("/read") && seen.target.contains('?') {
@@ -245,7 +246,7 @@ fn is_same(step: &Step, name: &str, sent: &Sent, seen: &Seen) -> bool {
             .next();
         let listed = HEADERS
             .iter()
-            .find(|row| row.0 == step.step && row.1 == name && row.2 == header);
+            .find(|row| row.0 == step.name && row.1 == name && row.2 == header);
         let expected = listed.map(|row| row.3).or(recorded);
         let found = seen.header(header);
         match expected {

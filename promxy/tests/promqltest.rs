@@ -183,7 +183,7 @@ fn run(version: &str, parser: ParserOptions) {
                         Ok(agreement) => *counts.entry(agreement).or_default() += 1,
                         Err(_) if is_known => by_decision += 1,
                         Err(difference) => {
-                            wrong.push(format!("{place} {}{difference}", eval.query))
+                            wrong.push(format!("{place} {}{difference}", eval.query));
                         }
                     }
                 }

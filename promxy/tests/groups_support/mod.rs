@@ -156,14 +156,15 @@ fn serve(
                 headers,
                 body,
             } => {
-                let mut head = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n", body.len());
-                for (name, value) in headers {
-                    head += &format!("{name}: {value}\r\n");
+                let mut head = vec![format!("HTTP/1.1 {status} X\r\n")];
+                // An answer without content has no length either.
+                if status != 204 {
+                    head.push(format!("Content-Length: {}\r\n", body.len()));
+                    let headers = headers.into_iter();
+                    head.extend(headers.map(|(name, value)| format!("{name}: {value}\r\n")));
                 }
-                if status == 204 {
-                    head = "HTTP/1.1 204 X\r\n".to_owned();
-                }
-                stream.write_all(format!("{head}\r\n").as_bytes()).ok()?;
+                head.push("\r\n".to_owned());
+                stream.write_all(head.concat().as_bytes()).ok()?;
                 return stream.write_all(&body).ok();
             }
             Reply::Raw(bytes) => {

@@ -171,7 +171,7 @@ mod tests {
     #[test]
     fn a_long_series_is_cut_into_chunks() {
         let samples: Vec<(i64, f64)> = (0..300).map(|i| (i * 1000, i as f64)).collect();
-        let frames = frames(Vec::new(), &samples, 3);
+        let frames = frames(&[], &samples, 3);
         assert_eq!(frames.len(), 1);
         let chunks = &frames[0].chunked_series[0].chunks;
         let lengths: Vec<_> = chunks

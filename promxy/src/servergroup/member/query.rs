@@ -1,13 +1,17 @@
 //! Queries: the text as the target gets it, and its answer onto columns or as samples.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
 use bytes::Bytes;
-use promql::parser::{Expr, Matcher};
+use promql::parser::{AggregateOp, Expr, Matcher, NodeKind};
 use tokio::task::spawn_blocking;
 
 use super::{Failure, Member};
 use crate::{
+    labels::Labels,
     merge::unique,
     plan::{Fetch, expr_for_target, split},
     series::{Column, Native, Samples, Series},
@@ -39,6 +43,19 @@ pub(crate) struct Asked<'a> {
     pub(crate) grid: Grid,
 }
 
+impl Asked<'_> {
+    /// Whether the answer's series are partial results, several of which can get the same labels and count all the same.
+    fn is_partial(&self) -> bool {
+        let root = self.expr.map(|expr| &expr.root().kind);
+        root.is_some_and(|kind| match kind {
+            NodeKind::Aggregate(aggregate) => {
+                !matches!(aggregate.op, AggregateOp::Topk | AggregateOp::Bottomk)
+            }
+            _ => false,
+        })
+    }
+}
+
 impl Member {
     /// Evaluates an expression at each time of a grid.
     pub(crate) async fn query(
@@ -55,17 +72,21 @@ impl Member {
             Call::QueryRange
         };
         let parts = split(grid, MOST_STEPS);
+        let mut answer: Answer<Vec<Series<Column<Native>>>> = Answer::default();
         if let [part] = parts.as_slice() {
             let asking = self.query_part(&text, *part, asked.grid, asker);
-            return self.counted(call, asking).await;
+            answer = self.counted(call, asking).await?;
+        } else {
+            // One after the other: together they are one answer, and no more of the target's time than that.
+            for part in parts {
+                let asking = self.query_part(&text, part, part, asker);
+                let found = self.counted(call, asking).await?;
+                answer.annotations.merge(found.annotations);
+                join(&mut answer.data, found.data, part, asked.grid);
+            }
         }
-        // One after the other: together they are one answer, and no more of the target's time than that.
-        let mut answer: Answer<Vec<Series<Column<Native>>>> = Answer::default();
-        for part in parts {
-            let asking = self.query_part(&text, part, part, asker);
-            let found = self.counted(call, asking).await?;
-            answer.annotations.merge(found.annotations);
-            join(&mut answer.data, found.data, part, asked.grid);
+        if self.shape.can_merge_series() && !asked.is_partial() {
+            answer.data = unique(answer.data, &asked.grid);
         }
         Ok(answer)
     }
@@ -119,13 +140,8 @@ impl Member {
         };
         let body = self.ask(&request, asker).await?;
         let decoded = self.decoded(body, OnGrid::new(grid, shift), asker).await?;
-        let series = if self.shape.can_merge_series() {
-            unique(decoded.series, &grid)
-        } else {
-            decoded.series
-        };
         Ok(Answer {
-            data: series,
+            data: decoded.series,
             annotations: decoded.annotations,
         })
     }
@@ -305,22 +321,25 @@ pub(super) fn take_samples(budget: &Budget, samples: usize) -> Result<(), Failur
     budget.take_samples(samples as u64).map_err(over)
 }
 
-/// Puts the columns of a part of a grid into those of the whole.
+/// Puts the columns of a part of a grid into those of the whole; of equal labels, the first's into the first.
 fn join(
     whole: &mut Vec<Series<Column<Native>>>,
     part: Vec<Series<Column<Native>>>,
     part_grid: Grid,
     grid: Grid,
 ) {
-    let known: HashMap<_, _> = whole
-        .iter()
-        .enumerate()
-        .map(|(place, series)| (series.labels.clone(), place))
-        .collect();
+    let mut known: HashMap<Labels, VecDeque<usize>> = HashMap::with_capacity(whole.len());
+    for (place, series) in whole.iter().enumerate() {
+        known
+            .entry(series.labels.clone())
+            .or_default()
+            .push_back(place);
+    }
     let first = grid.index(part_grid.start).unwrap_or(0);
     let length = grid.len();
     for series in part {
-        let place = known.get(&series.labels).copied().unwrap_or(whole.len());
+        let places = known.get_mut(&series.labels);
+        let place = places.and_then(VecDeque::pop_front).unwrap_or(whole.len());
         if place == whole.len() {
             whole.push(Series {
                 labels: series.labels.clone(),
