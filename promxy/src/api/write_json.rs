@@ -42,6 +42,8 @@ pub fn error(error_type: &str, message: &str, annotations: &Annotations) -> Stri
             '&' => out.push_str(r"\u0026"),
             '\u{2028}' => out.push_str(r"\u2028"),
             '\u{2029}' => out.push_str(r"\u2029"),
+            // What stands for a byte that is not UTF-8, as Go writes it.
+            char::REPLACEMENT_CHARACTER => out.push_str(r"\ufffd"),
             c => out.push(c),
         }
     }

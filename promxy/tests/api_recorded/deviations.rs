@@ -83,7 +83,6 @@ pub(crate) const NOT_RECORDED: &[Deviation] = &[
 /// Defects: the recorded answer is the right one.
 #[rustfmt::skip]
 pub(crate) const NOT_YET: &[Deviation] = &[
-    row("api_query:exec_bad_label", "a byte of a message that is no UTF-8 is written as the character U+FFFD, not as its escape; the same JSON string", 422, "label_replace(): \u{fffd}"),
     row("faults:default/b_all/query/200_scalar", "a scalar where series were asked for does not get the labels of its group", 200, r#"{"metric":{},"value":[1795206775,"7"]}"#),
 ];
 
