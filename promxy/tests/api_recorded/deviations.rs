@@ -80,12 +80,6 @@ pub(crate) const NOT_RECORDED: &[Deviation] = &[
     row("api_misc:meta_all", "the recorded replies are cut off", 422, "bad_response: EOF while parsing a string"),
 ];
 
-/// Defects: the recorded answer is the right one.
-#[rustfmt::skip]
-pub(crate) const NOT_YET: &[Deviation] = &[
-    row("faults:default/b_all/query/200_scalar", "a scalar where series were asked for does not get the labels of its group", 200, r#"{"metric":{},"value":[1795206775,"7"]}"#),
-];
-
 /// Returns the row of a case.
 pub(crate) fn of(case: &str) -> Option<&'static Deviation> {
     all().find(|deviation| deviation.case == case)
@@ -93,7 +87,7 @@ pub(crate) fn of(case: &str) -> Option<&'static Deviation> {
 
 /// Returns all rows.
 pub(crate) fn all() -> impl Iterator<Item = &'static Deviation> {
-    DECIDED.iter().chain(NOT_RECORDED).chain(NOT_YET)
+    DECIDED.iter().chain(NOT_RECORDED)
 }
 
 /// Paths that answer with the headers for other origins here (S13), which the original leaves out.

@@ -13,7 +13,6 @@ use super::{
     Annotations, DecodeError, Decoded, ResultType, Shape, bad, check_envelope, read_object,
 };
 use crate::{
-    labels::Labels,
     series::{Column, FromShown, Histogram, Samples, Series},
     servergroup::time_range::Grid,
 };
@@ -375,7 +374,7 @@ impl<'de, S: Sink> Visitor<'de> for Data<'_, S> {
                                 state.count()?;
                                 let mut data = state.sink.start();
                                 state.sink.float(&mut data, time, value);
-                                let labels = Labels::default();
+                                let labels = state.shape.labels(Vec::new());
                                 state.series.push(Series { labels, data });
                             }
                             ResultType::String => {
