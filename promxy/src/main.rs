@@ -2,7 +2,9 @@
 
 use std::{
     io::{self, Write as _},
+    num::NonZero,
     process::ExitCode,
+    thread::available_parallelism,
 };
 
 use jiff::Timestamp;
@@ -21,8 +23,8 @@ use tracing::{error, warn};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Threads that answer requests. Evaluation has its own.
-const WORKERS: usize = 2;
+/// The fewest threads that answer requests, so that one that is busy holds up no other. Evaluation has its own.
+const LEAST_WORKERS: usize = 2;
 
 fn main() -> ExitCode {
     let started = Timestamp::now();
@@ -65,8 +67,9 @@ fn main() -> ExitCode {
 }
 
 fn run(start: Start) -> anyhow::Result<ExitCode> {
+    let cores = available_parallelism().map_or(LEAST_WORKERS, NonZero::get);
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(WORKERS)
+        .worker_threads(cores.max(LEAST_WORKERS))
         .enable_all()
         .build()?;
     runtime.block_on(async {

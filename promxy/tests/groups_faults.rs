@@ -453,10 +453,10 @@ async fn a_group_without_targets_answers_nothing() {
     let page = String::from_utf8(page.page().unwrap()).unwrap();
     let host = good.address;
     for line in [
-        "server_group_targets{ordinal=\"1\",name=\"none\"} 0".to_owned(),
+        "server_group_targets{name=\"none\",ordinal=\"1\"} 0".to_owned(),
         "# TYPE server_group_request_duration_seconds summary".to_owned(),
         format!(
-            "server_group_request_duration_seconds_count{{host=\"{host}\",call=\"query\",status=\"success\"}} 1"
+            "server_group_request_duration_seconds_count{{call=\"query\",host=\"{host}\",status=\"success\"}} 1"
         ),
     ] {
         assert!(page.contains(&line), "{line}\n{page}");

@@ -265,8 +265,8 @@ impl MetricSource for Groups {
         for group in &self.0.current.load().groups {
             let ordinal = group.common.ordinal.to_string();
             let labels = [
-                ("ordinal", ordinal.as_str()),
                 ("name", group.common.config.name.as_str()),
+                ("ordinal", ordinal.as_str()),
             ];
             targets = targets.sample(&labels, group.state().members.len() as f64);
         }

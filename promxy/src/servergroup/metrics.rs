@@ -132,8 +132,8 @@ impl Counters {
                 for (status, timed) in Outcome::NAMES.iter().zip(statuses) {
                     if timed.count.load(Relaxed) > 0 {
                         let labels = [
-                            ("host", host.as_str()),
                             ("call", call.name()),
+                            ("host", host.as_str()),
                             ("status", status),
                         ];
                         requests.push(summary(&labels, timed));
@@ -177,6 +177,7 @@ impl Counters {
     }
 }
 
+/// Labels are in the order of their names, as exposed metrics have them.
 fn summary(labels: &[(&str, &str)], timed: &Timed) -> Metric {
     let labels = labels.iter().map(|(name, value)| {
         let mut pair = LabelPair::default();
