@@ -68,15 +68,9 @@ impl Promxy {
             environment,
         );
         let line = program.wait_for_line("Listening on");
-        let port = line.rsplit_once(':').unwrap().1;
-        let digits: String = port.chars().take_while(char::is_ascii_digit).collect();
-        let port = if digits.is_empty() {
-            // A line of JSON has the address in front.
-            let address = line.split("127.0.0.1:").nth(1).unwrap();
-            address.chars().take_while(char::is_ascii_digit).collect()
-        } else {
-            digits
-        };
+        // A line of JSON has times behind the address.
+        let address = line.split("127.0.0.1:").nth(1).unwrap();
+        let port: String = address.chars().take_while(char::is_ascii_digit).collect();
         Self {
             program,
             port: port.parse().unwrap(),
