@@ -101,14 +101,14 @@ fn dashboard_and_alerts_use_metrics_that_exist() {
 fn manifest_and_unit_have_what_promxy_takes() {
     let manifest = read("kubernetes/promxy.yaml");
     let (_, rest) = manifest.split_once("config.yaml: |\n").unwrap();
-    let config: String = rest
+    let config: Vec<&str> = rest
         .split("\n---")
         .next()
         .unwrap()
         .lines()
-        .map(|line| format!("{}\n", line.strip_prefix("    ").unwrap_or(line)))
+        .map(|line| line.strip_prefix("    ").unwrap_or(line))
         .collect();
-    assert_eq!(config::parse(&config).unwrap().warnings, [""; 0]);
+    assert_eq!(config::parse(&config.join("\n")).unwrap().warnings, [""; 0]);
     let flags = manifest
         .lines()
         .filter_map(|line| line.trim().strip_prefix("- --"));

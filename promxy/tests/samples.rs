@@ -18,7 +18,7 @@ use promxy::remote::{
 
 use support::{
     Promxy, golden, groups,
-    recorded::{Case, Replay},
+    recorded::{Case, Exchange, Replay},
     stub::{Asked, Reply, Stub},
 };
 
@@ -28,8 +28,20 @@ fn federations_have_the_recorded_statuses_and_forms() {
     let cases: Vec<Case> = golden("federate.jsonl.gz");
     let replay = Replay::start(&[]);
     let mut failures = Vec::new();
-    let mut same = 0;
+    let (mut same, mut cut) = (0, 0);
     for case in &cases {
+        // The capture keeps the beginnings of long bodies only.
+        let is_cut = |exchange: &Exchange| {
+            let got = exchange.response.as_ref();
+            got.is_some_and(|got| {
+                got.status == Some(200)
+                    && serde_json::from_slice::<serde_json::Value>(&got.body.bytes()).is_err()
+            })
+        };
+        if case.fault.is_empty() && case.downstream.iter().any(is_cut) {
+            cut += 1;
+            continue;
+        }
         let (response, unmatched) = replay.run(case);
         let header = |name: &str| {
             let mut named = case
@@ -61,10 +73,11 @@ fn federations_have_the_recorded_statuses_and_forms() {
         }
     }
     println!(
-        "federate.jsonl: {same} of {} the same in status and form; the recorded samples are too old to be told, and stand in another test",
+        "federate.jsonl: {same} of {} the same in status and form, {cut} not run because servers' answers are cut in the capture; the recorded samples are too old to be told, and stand in another test",
         cases.len()
     );
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));
+    assert!(same >= 24, "{same}");
 }
 
 /// A server with a gauge and a series that has ended, whose last sample is a second old; and what it was asked.

@@ -8,7 +8,7 @@
 
 mod support;
 
-use std::{collections::HashSet, fs, path::Path};
+use std::{collections::HashSet, fmt::Write as _, fs, path::Path};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -178,7 +178,7 @@ fn run(promxy: &Promxy, command: &str) -> Vec<String> {
     let response = promxy.send("GET", &path, &headers, b"");
     let mut head = format!("{}\n", response.status_line);
     for (name, value) in &response.headers {
-        head.push_str(&format!("{name}: {value}\n"));
+        writeln!(head, "{name}: {value}").unwrap();
     }
     heads_of(&head)
 }

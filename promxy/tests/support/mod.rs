@@ -7,6 +7,7 @@ pub(crate) mod recorded;
 pub(crate) mod stub;
 
 use std::{
+    fmt::Write as _,
     fs,
     io::Read as _,
     path::{Path, PathBuf},
@@ -29,7 +30,7 @@ pub(crate) fn golden<T: DeserializeOwned>(file: &str) -> Vec<T> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/surface");
     let bytes = fs::read(path.join(file)).unwrap();
     let mut text = String::new();
-    if file.ends_with(".gz") {
+    if Path::new(file).extension().is_some_and(|kind| kind == "gz") {
         GzDecoder::new(&*bytes).read_to_string(&mut text).unwrap();
     } else {
         text = String::from_utf8(bytes).unwrap();
@@ -68,15 +69,9 @@ impl Promxy {
             environment,
         );
         let line = program.wait_for_line("Listening on");
-        let port = line.rsplit_once(':').unwrap().1;
-        let digits: String = port.chars().take_while(char::is_ascii_digit).collect();
-        let port = if digits.is_empty() {
-            // A line of JSON has the address in front.
-            let address = line.split("127.0.0.1:").nth(1).unwrap();
-            address.chars().take_while(char::is_ascii_digit).collect()
-        } else {
-            digits
-        };
+        // A line of JSON has times behind the address.
+        let address = line.split("127.0.0.1:").nth(1).unwrap();
+        let port: String = address.chars().take_while(char::is_ascii_digit).collect();
         Self {
             program,
             port: port.parse().unwrap(),
@@ -142,10 +137,10 @@ pub(crate) fn bytes_of(method: &str, path: &str, headers: &[(&str, &str)], body:
     let mut head =
         format!("{method} {path} HTTP/1.1\r\nHost: promxy.example\r\nConnection: close\r\n");
     for (name, value) in headers {
-        head.push_str(&format!("{name}: {value}\r\n"));
+        write!(head, "{name}: {value}\r\n").unwrap();
     }
     if !body.is_empty() || method == "POST" {
-        head.push_str(&format!("Content-Length: {}\r\n", body.len()));
+        write!(head, "Content-Length: {}\r\n", body.len()).unwrap();
     }
     head.push_str("\r\n");
     [head.as_bytes(), body].concat()
@@ -173,10 +168,8 @@ pub(crate) fn groups(targets: &[&[u16]]) -> String {
             .iter()
             .map(|port| format!("'127.0.0.1:{port}'"))
             .collect();
-        config.push_str(&format!(
-            "  - name: group-{name}\n    labels: {{sg: {name}}}\n    anti_affinity: 5s\n    static_configs:\n    - targets: [{}]\n",
-            ports.join(", ")
-        ));
+        write!(config, "  - name: group-{name}\n    labels: {{sg: {name}}}\n    anti_affinity: 5s\n    static_configs:\n    - targets: [{}]\n",
+            ports.join(", ")).unwrap();
     }
     config
 }

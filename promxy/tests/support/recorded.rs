@@ -258,7 +258,7 @@ fn meaning(path: &str, parameters: Vec<(String, String)>) -> (String, f64) {
         match name.as_str() {
             "time" => at = value.parse().unwrap(),
             "start" | "end" | "step" => {
-                parts.push(format!("{name}={}", value.parse::<f64>().unwrap()))
+                parts.push(format!("{name}={}", value.parse::<f64>().unwrap()));
             }
             "query" | "match[]" => parts.push(format!("{name}={}", canonical(&value))),
             "timeout" | "limit" => {}
