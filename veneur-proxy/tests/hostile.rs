@@ -125,11 +125,13 @@ async fn a_zlib_bomb_of_a_gigabyte_is_refused_in_bounded_memory() {
             assert_eq!(answer.status, 413, "{}", answer.text());
         }
         let after = proxy.memory();
+        let grown = (after - before) >> 20;
         println!(
-            "a bomb of {} bytes: {before} MB became {after} MB",
+            "four bombs of {} bytes for a gigabyte each: {grown} MiB more at most",
             bomb.len()
         );
-        assert!(after < before + 256, "{before} MB became {after} MB");
+        // 64 MiB are inflated of each; threads and their allocator may keep some of that for a while.
+        assert!(grown < 512, "{grown} MiB");
         assert_eq!(get(address, "/healthcheck").status, 200);
         assert_eq!(proxy.program.terminate().code(), Some(0));
     });
