@@ -1,6 +1,6 @@
 //! All requests of a query at once.
 
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use futures_util::{StreamExt as _, TryFutureExt as _, TryStreamExt as _, stream};
 use promql::storage::{self, BoxFuture, SeriesData};
 
 use super::{combine, failure::QueryFailure, selects::Select};
@@ -82,20 +82,29 @@ pub(super) async fn all(
     let raw = selects.iter().enumerate().map(Request::Raw);
     let requests = queries.chain(raw);
     let requests: Vec<BoxFuture<'_, _>> = requests
-        .map(|request| Box::pin(request.send(upstream, asker)) as _)
+        .enumerate()
+        .map(|(place, request)| {
+            let sent = request.send(upstream, asker);
+            Box::pin(sent.map_ok(move |answer| (place, answer))) as _
+        })
         .collect();
+    // What servers say is told in the order of requests, whoever answers first.
+    let mut said = vec![Annotations::default(); requests.len()];
     let mut answered = stream::iter(requests).buffer_unordered(MOST_AT_ONCE);
     let mut answers = Answers {
         columns: vec![Vec::new(); pushed.len()],
         samples: vec![Vec::new(); selects.len()],
         annotations: Annotations::default(),
     };
-    while let Some((answer, annotations)) = answered.try_next().await? {
-        answers.annotations.merge(annotations);
+    while let Some((place, (answer, annotations))) = answered.try_next().await? {
+        said[place] = annotations;
         match answer {
             Answer::Columns(number, parts) => answers.columns[number] = parts,
             Answer::Samples(number, parts) => answers.samples[number] = parts,
         }
+    }
+    for annotations in said {
+        answers.annotations.merge(annotations);
     }
     Ok(answers)
 }

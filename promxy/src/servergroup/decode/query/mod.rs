@@ -63,6 +63,10 @@ impl<H> OnGrid<H> {
     }
 
     fn place(&mut self, time: i64) -> Option<usize> {
+        // The answer for one time is the answer, however the server rounds that time.
+        if self.grid.is_instant() {
+            return Some(0);
+        }
         let place = self.grid.index(time.saturating_add(self.shift_ms));
         let place = place.filter(|place| *place < self.length);
         self.off_grid += usize::from(place.is_none());
