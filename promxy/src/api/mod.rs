@@ -2,7 +2,7 @@
 //!
 //! In reading order:
 //!
-//! * [`Endpoint`], [`answer`]: what there is, and who answers it
+//! * [`Endpoint`], [`answer()`]: what there is, and who answers it
 //! * [`params`]: times, durations, limits, selectors, with Prometheus' words for what is wrong; [`error`]: what clients hear then
 //! * [`query`]: instant and range queries, formatting; `parse_query`: syntax trees
 //! * [`series`]: series, label names, label values; [`metadata`]: metadata and exemplars

@@ -4,7 +4,7 @@
 //!
 //! * [`Web`]: one request, from its head to its line in the access log
 //! * [`routes`]: which path and method is what; [`form`]: parameters
-//! * [`answer`]: texts, errors and redirects; [`pages`]: what is not the API; `lifecycle`: reload and quit
+//! * [`answer`]: texts, errors and redirects; `pages`: what is not the API; `lifecycle`: reload and quit
 //! * [`cors`], [`compress`], [`access_log`]: what is added to answers, and said about them
 //!
 //! Routing is our own because the original's has habits that clients see: which near misses are sent where, what a wrong
