@@ -3,7 +3,6 @@
 #![allow(dead_code, reason = "each test uses its part")]
 
 pub(crate) mod api;
-pub(crate) mod client;
 pub(crate) mod exchange;
 pub(crate) mod kubernetes;
 pub(crate) mod marathon;
@@ -12,6 +11,8 @@ pub(crate) mod signature;
 pub(crate) mod tls;
 pub(crate) mod transcript;
 pub(crate) mod trio;
+
+pub(crate) use shared::testing::client;
 
 use std::{
     collections::BTreeMap,

@@ -2,9 +2,10 @@
 
 #![allow(dead_code, reason = "each test uses its part")]
 
-pub(crate) mod client;
 pub(crate) mod recorded;
 pub(crate) mod stub;
+
+pub(crate) use shared::testing::client;
 
 use std::{
     fmt::Write as _,

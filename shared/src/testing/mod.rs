@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed test helper is a failed test")]
 
+pub mod client;
 pub mod golden;
 #[cfg(feature = "testing-tls")]
 pub mod pki;

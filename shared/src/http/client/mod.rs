@@ -10,6 +10,7 @@ pub mod oauth2;
 pub mod proxy;
 mod redirect;
 pub mod sigv4;
+mod tls_source;
 mod transport;
 
 use std::{sync::Arc, time::Duration};

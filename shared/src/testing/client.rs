@@ -6,46 +6,53 @@ use std::{
     time::Duration,
 };
 
-use shared::testing::PATIENCE;
+use super::PATIENCE;
 
 /// An answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Response {
-    pub(crate) status: u16,
-    pub(crate) status_line: String,
-    /// Names in lower case.
-    pub(crate) headers: Vec<(String, String)>,
-    pub(crate) body: Vec<u8>,
+pub struct Response {
+    /// The number in its first line.
+    pub status: u16,
+    /// The whole first line.
+    pub status_line: String,
+    /// In their order, names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// As far as it came.
+    pub body: Vec<u8>,
     /// Whether the body came to its end.
-    pub(crate) complete: bool,
+    pub complete: bool,
 }
 
 impl Response {
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+    /// Returns the first header of a name, which is given in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
         self.headers
             .iter()
             .find(|(other, _)| other == name)
             .map(|(_, value)| value.as_str())
     }
 
-    pub(crate) fn text(&self) -> String {
+    /// Returns the body as text.
+    pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 }
 
 /// Sends bytes on a new connection and reads one answer. `None`: the connection ended or stayed silent before one began.
-pub(crate) fn request(port: u16, bytes: &[u8]) -> Option<Response> {
+pub fn request(port: u16, bytes: &[u8]) -> Option<Response> {
     request_within(port, bytes, PATIENCE)
 }
 
-pub(crate) fn request_within(port: u16, bytes: &[u8], limit: Duration) -> Option<Response> {
+/// As [`request`], with another limit for each read than [`PATIENCE`].
+pub fn request_within(port: u16, bytes: &[u8], limit: Duration) -> Option<Response> {
     let mut stream = connect(port, limit)?;
     stream.write_all(bytes).ok()?;
     let head_only = bytes.starts_with(b"HEAD ");
     read_response(&mut stream, head_only)
 }
 
-pub(crate) fn connect(port: u16, limit: Duration) -> Option<TcpStream> {
+/// Connects to a loopback port; reads take no longer than the limit.
+pub fn connect(port: u16, limit: Duration) -> Option<TcpStream> {
     let stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
     stream.set_read_timeout(Some(limit)).ok()?;
     stream.set_nodelay(true).ok()?;
@@ -53,7 +60,7 @@ pub(crate) fn connect(port: u16, limit: Duration) -> Option<TcpStream> {
 }
 
 /// Reads one answer, interim ones skipped.
-pub(crate) fn read_response(stream: &mut impl Read, head_only: bool) -> Option<Response> {
+pub fn read_response(stream: &mut impl Read, head_only: bool) -> Option<Response> {
     loop {
         let head = read_head(stream)?;
         let mut lines = head.split("\r\n");
@@ -112,7 +119,8 @@ fn read_body(stream: &mut impl Read, response: &mut Response) -> Option<()> {
     Some(())
 }
 
-pub(crate) fn read_line(stream: &mut impl Read) -> Option<String> {
+/// Reads up to a line feed, which is left out.
+pub fn read_line(stream: &mut impl Read) -> Option<String> {
     let (mut line, mut byte) = (String::new(), [0]);
     loop {
         stream.read_exact(&mut byte).ok()?;
