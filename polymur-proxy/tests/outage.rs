@@ -29,6 +29,7 @@ use support::{
 
 const LINES: u64 = 1_000_000;
 const SENDERS: u64 = 4;
+/// `-workers` as it is by default.
 const WORKERS: u64 = 3;
 /// Lines of a full batch.
 const BATCH: u64 = 5_000;
@@ -249,8 +250,8 @@ fn what_is_in_the_spool_survives_a_kill() {
     );
     assert_eq!(first.len() as u64, synced);
     assert_eq!(twice, 0);
-    // In order, but for what several workers send at the same time.
-    assert_eq!(order.first(), Some(&1_001));
+    // In order, but for what several workers send at the same time: the first to arrive is one of the first batches.
+    assert!(order[0] <= 1_001 + (WORKERS - 1) * BATCH, "{}", order[0]);
 }
 
 #[test]
