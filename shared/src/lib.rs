@@ -10,12 +10,14 @@
 //! * [`lifecycle`]: signals, named tasks and threads, drain with a deadline
 //! * [`logging`]: log lines in the originals' formats, and a throttle for repeated ones
 //! * [`metrics`]: families for a Prometheus registry, and its `/metrics` page
+//! * [`datagram`]: a UDP socket connected to a peer known by name
 //! * [`http`]: serving a router with time limits and drain; over TLS and to those who may (feature `web-config`);
 //!   a client with all that Prometheus' clients can be told (feature `http-client`)
 //! * `tls`: certificates for servers and clients, private authorities, pinning (feature `tls`)
 //! * `testing`: child processes, raw peers and golden data (feature `testing`)
 
 pub mod config;
+pub mod datagram;
 pub mod discovery;
 pub mod hashing;
 pub mod http;

@@ -4,11 +4,8 @@
 
 use std::{collections::HashMap, io, sync::atomic::Ordering::Relaxed, time::Duration};
 
-use shared::logging::Throttle;
-use tokio::{
-    net::{UdpSocket, lookup_host},
-    time::{MissedTickBehavior, interval, timeout},
-};
+use shared::{datagram, logging::Throttle};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -31,17 +28,7 @@ static SEND_FAILURES: Throttle = Throttle::new(Duration::from_secs(60));
 
 async fn send(settings: &SelfMetrics, lines: &[String]) {
     let sent = async {
-        let address = lookup_host(&settings.address)
-            .await?
-            .next()
-            .ok_or(io::ErrorKind::NotFound)?;
-        let any = if address.is_ipv4() {
-            "0.0.0.0:0"
-        } else {
-            "[::]:0"
-        };
-        let socket = UdpSocket::bind(any).await?;
-        socket.connect(address).await?;
+        let socket = datagram::connect(&settings.address).await?;
         for line in lines {
             socket.send(line.as_bytes()).await?;
         }

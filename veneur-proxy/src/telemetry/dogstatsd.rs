@@ -11,11 +11,8 @@ use std::{
     time::Duration,
 };
 
-use shared::logging::Throttle;
-use tokio::{
-    net::{UdpSocket, lookup_host},
-    time::{Instant, Interval, MissedTickBehavior, interval_at, timeout},
-};
+use shared::{datagram, logging::Throttle};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -63,17 +60,7 @@ impl Target {
     }
 
     async fn try_send(&self, lines: &[String]) -> io::Result<()> {
-        let address = lookup_host(&self.address)
-            .await?
-            .next()
-            .ok_or(io::ErrorKind::NotFound)?;
-        let any = if address.is_ipv4() {
-            "0.0.0.0:0"
-        } else {
-            "[::]:0"
-        };
-        let socket = UdpSocket::bind(any).await?;
-        socket.connect(address).await?;
+        let socket = datagram::connect(&self.address).await?;
         let mut refused = Ok(());
         for datagram in pack(lines, self.lines_per_datagram) {
             // A peer that is not there refuses one datagram and may be back for the next.

@@ -12,10 +12,10 @@ use std::{
 };
 
 use prost::Message as _;
-use shared::logging::Throttle;
+use shared::{datagram, logging::Throttle};
 use tokio::{
     io::AsyncWriteExt as _,
-    net::{UdpSocket, UnixStream, lookup_host},
+    net::{UdpSocket, UnixStream},
     sync::Mutex as AsyncMutex,
     time::timeout,
 };
@@ -192,20 +192,7 @@ impl Spans {
     async fn connect(&self) -> io::Result<Connection> {
         match &self.address {
             SsfAddress::Unix(path) => Ok(Connection::Unix(UnixStream::connect(path).await?)),
-            SsfAddress::Udp(address) => {
-                let address = lookup_host(address)
-                    .await?
-                    .next()
-                    .ok_or(io::ErrorKind::NotFound)?;
-                let any = if address.is_ipv4() {
-                    "0.0.0.0:0"
-                } else {
-                    "[::]:0"
-                };
-                let socket = UdpSocket::bind(any).await?;
-                socket.connect(address).await?;
-                Ok(Connection::Udp(socket))
-            }
+            SsfAddress::Udp(address) => Ok(Connection::Udp(datagram::connect(address).await?)),
         }
     }
 

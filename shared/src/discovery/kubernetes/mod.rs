@@ -137,9 +137,8 @@ pub struct ServiceQuery {
 pub enum Kind {
     /// In `EndpointSlice` objects (`discovery.k8s.io/v1`), which need the right to list these.
     Slices,
-    /// In an `Endpoints` object (`v1`), deprecated since Kubernetes 1.33. It is only ever polled.
-    Endpoints,
-    /// In an `Endpoints` object, or in slices where the server has none or does not let us see it. Only ever polled.
+    /// In an `Endpoints` object (`v1`, deprecated since Kubernetes 1.33), or in slices where the server has none or does not
+    /// let us see it. Only ever polled.
     EndpointsOrSlices,
 }
 
@@ -156,7 +155,7 @@ impl Service {
     pub fn new(cluster: Cluster, query: ServiceQuery, asking: Asking) -> Self {
         let asking = match query.kind {
             Kind::Slices => asking,
-            Kind::Endpoints | Kind::EndpointsOrSlices => Asking::Polling,
+            Kind::EndpointsOrSlices => Asking::Polling,
         };
         Self {
             cluster,
@@ -203,7 +202,6 @@ impl Lookup for Service {
         match (self.query.kind, self.asking) {
             (_, Asking::Watching { wait }) => self.changes(wait).await,
             (Kind::Slices, Asking::Polling) => self.slices().await,
-            (Kind::Endpoints, Asking::Polling) => self.endpoints().await,
             (Kind::EndpointsOrSlices, Asking::Polling) => match self.endpoints().await {
                 Err(
                     refused @ Error::Status {

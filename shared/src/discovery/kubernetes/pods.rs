@@ -12,8 +12,6 @@ use super::{
 /// Which pods count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Counting {
-    /// All that have an address.
-    All,
     /// Those in phase Running, whether they are ready or not, and also while they terminate.
     Running,
     /// Those in phase Running that are ready and do not terminate.
@@ -44,7 +42,6 @@ pub(super) fn answer<'a>(pods: impl Iterator<Item = &'a Pod>, query: &PodQuery) 
 fn counts(pod: &Pod, counting: Counting) -> bool {
     let running = phase(pod) == Some("Running");
     match counting {
-        Counting::All => true,
         Counting::Running => running,
         Counting::Ready => {
             running && readiness(pod) == Some("True") && pod.metadata.deletion_timestamp.is_none()
