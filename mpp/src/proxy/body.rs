@@ -41,6 +41,11 @@ pub(crate) enum BodyError {
     Ended,
 }
 
+/// The frame of `bytes`, which are taken, unless there are none.
+fn once(bytes: &mut Bytes) -> Option<Frame<Bytes>> {
+    (!bytes.is_empty()).then(|| Frame::data(std::mem::take(bytes)))
+}
+
 impl Body for RequestBody {
     type Data = Bytes;
     type Error = BodyError;
@@ -50,11 +55,8 @@ impl Body for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
-            Self::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
-            Self::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Self::Streamed { start, .. } if !start.is_empty() => {
-                Poll::Ready(Some(Ok(Frame::data(std::mem::take(start)))))
-            }
+            Self::Whole(bytes) => Poll::Ready(once(bytes).map(Ok)),
+            Self::Streamed { start, .. } if !start.is_empty() => Poll::Ready(once(start).map(Ok)),
             Self::Streamed { rest, left, .. } => match Pin::new(rest).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
                     let length = frame.data_ref().map_or(0, Buf::remaining) as u64;
@@ -215,8 +217,7 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
-            Self::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
-            Self::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Self::Whole(bytes) => Poll::Ready(once(bytes).map(Ok)),
             Self::Streamed(answer) => answer.poll(cx),
         }
     }
