@@ -32,9 +32,10 @@ use crate::{
     config::Config,
     discovery::Environment,
     flags::{Flags, Settings},
-    query::{Limits, Queries, Settings as QuerySettings, Source},
+    query::{Limits, Queries, Settings as QuerySettings},
+    reload,
     servergroup::Groups,
-    state::{Live, State},
+    state::{Live, MOST_BYTES, State},
     telemetry::{
         Telemetry,
         active_queries::ActiveQueries,
@@ -43,8 +44,6 @@ use crate::{
     web,
 };
 
-/// How many bytes the answers to one request may have, inflated.
-pub const MOST_BYTES: u64 = 4 << 30;
 /// How many clients there may be at a time; more wait in the kernel's queue.
 const CONNECTIONS: usize = 16_384;
 /// How long tasks may take to end once nothing is to be served any more.
@@ -56,7 +55,7 @@ const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// A part of the configuration cannot be put into force; what it is was logged.
-    #[error("Error loading config: {}", crate::reload::NOT_APPLIED)]
+    #[error("Error loading config: {}", reload::NOT_APPLIED)]
     NotApplied,
     /// The listener.
     #[error("Error creating server: {0}")]
@@ -133,7 +132,7 @@ impl App {
         });
         let forwarded = forwarded.collect::<Result<_, _>>()?;
         let groups = Groups::start(&config, environment, &background)
-            .map_err(|error| not_applied(crate::reload::group_refused(&error)))?;
+            .map_err(|error| not_applied(reload::group_refused(&error)))?;
         let telemetry = Telemetry::new(flags.max_concurrency, vec![Arc::new(groups.clone())]);
         telemetry.engine.set_log(log.is_enabled());
         telemetry.reload.succeeded();
@@ -150,7 +149,7 @@ impl App {
             lookback: flags.lookback_delta,
             limits,
         };
-        let queries = Queries::new(query_settings, source(&groups, &config));
+        let queries = Queries::new(query_settings, reload::source(&groups, &config));
         let remote_reads = usize::try_from(flags.remote_read_max_concurrency)
             .ok()
             .filter(|most| *most > 0)
@@ -275,17 +274,6 @@ impl Running {
         }
         self.background.stop();
         let _in_time = self.background.drain(LAST_TASKS).await;
-    }
-}
-
-/// Returns whom queries ask under a configuration.
-pub(crate) fn source(groups: &Groups, config: &Config) -> Source {
-    Source {
-        upstream: Arc::new(groups.clone()),
-        groups: config.groups,
-        default_step: Duration::from_millis(
-            u64::try_from(config.evaluation_interval_ms).unwrap_or(60_000),
-        ),
     }
 }
 

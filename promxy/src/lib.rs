@@ -12,7 +12,8 @@
 //! * [`merge`]: the answers of replicas and groups as one
 //! * [`query`]: queries from text to value
 //! * [`remote`]: remote read and write
-//! * [`state`]: what requests are answered from; [`api`]: the HTTP API; [`web`]: the server around it
+//! * [`message`]: requests and answers; [`state`]: what requests are answered from
+//! * [`api`]: the HTTP API; [`web`]: the server around it
 //! * [`telemetry`]: metrics and logs; [`build_info`]: the version
 //! * [`app`]: the program, from building to draining; [`reload`]: another configuration for it
 //!
@@ -26,6 +27,7 @@ pub mod discovery;
 pub mod flags;
 pub mod labels;
 pub mod merge;
+pub mod message;
 pub mod plan;
 pub mod query;
 pub mod reload;

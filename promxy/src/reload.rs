@@ -1,12 +1,13 @@
 //! Another configuration for the running program: read and checked whole, then put into force at once, or not at all.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tracing::{error, info, warn};
 
 use crate::{
-    config,
-    servergroup::PrepareError,
+    config::{self, Config},
+    query::Source,
+    servergroup::{Groups, PrepareError},
     state::{Live, State},
     telemetry::query_log::Opened,
 };
@@ -51,7 +52,7 @@ impl State {
         let groups = groups.map_err(|error| not_applied(group_refused(&error)))?;
         // From here on nothing can fail.
         self.groups.switch(groups);
-        self.queries.swap(crate::app::source(&self.groups, &config));
+        self.queries.swap(source(&self.groups, &config));
         self.telemetry.engine.set_log(log.is_enabled());
         self.query_log.switch(log);
         self.live.store(Arc::new(Live { config }));
@@ -64,4 +65,15 @@ pub(crate) fn group_refused(error: &PrepareError) -> String {
     let PrepareError { ordinal, reason } = error;
     error!("Error applying config to server group ({ordinal}): {reason}");
     "error applying config to one or more server group(s)".to_owned()
+}
+
+/// Returns whom queries ask under a configuration.
+pub(crate) fn source(groups: &Groups, config: &Config) -> Source {
+    Source {
+        upstream: Arc::new(groups.clone()),
+        groups: config.groups,
+        default_step: Duration::from_millis(
+            u64::try_from(config.evaluation_interval_ms).unwrap_or(60_000),
+        ),
+    }
 }

@@ -23,6 +23,9 @@ use crate::{
     upstream::{Asker, Budget, Upstream},
 };
 
+/// How many bytes the answers to one request may have, inflated.
+pub const MOST_BYTES: u64 = 4 << 30;
+
 /// What the whole program shares.
 pub struct State {
     /// The command line.
@@ -96,7 +99,7 @@ impl State {
         Asker {
             headers: self.forwarded(headers),
             lookback_ms: None,
-            budget: Arc::new(Budget::new(crate::app::MOST_BYTES, samples)),
+            budget: Arc::new(Budget::new(MOST_BYTES, samples)),
         }
     }
 

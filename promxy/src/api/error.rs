@@ -4,9 +4,9 @@ use http::StatusCode;
 
 use super::write_json;
 use crate::{
+    message::answer::{self, JSON, Response},
     servergroup::decode::Annotations,
     upstream::{FailureKind, UpstreamError},
-    web::answer::{self, JSON, Response},
 };
 
 /// An error of the API.

@@ -7,9 +7,9 @@ use promql::parser::{self, NodeKind};
 use super::{Answered, Success, error::ApiError, json, params, write_json};
 use crate::{
     labels::Labels,
+    message::Request,
     state::State,
     upstream::{Asked, Exemplars, Metadata},
-    web::Request,
 };
 
 /// Says what is known of metrics.

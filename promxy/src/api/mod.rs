@@ -32,12 +32,12 @@ use http::{HeaderValue, StatusCode, header::CACHE_CONTROL};
 
 use self::error::ApiError;
 use crate::{
-    servergroup::decode::Annotations,
-    state::State,
-    web::{
+    message::{
         Request,
         answer::{self, JSON, Response},
     },
+    servergroup::decode::Annotations,
+    state::State,
 };
 
 /// What the API has.

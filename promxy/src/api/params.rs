@@ -11,7 +11,7 @@ use promql::{
 };
 
 use super::error::ApiError;
-use crate::web::form::Form;
+use crate::message::form::Form;
 
 /// The first and the last time that is told from others, in milliseconds since 1970; what is beyond is taken for them.
 const ENDS: (i64, i64) = (-9_000_000_000_000_000, 9_000_000_000_000_000);

@@ -12,7 +12,7 @@ use promql::{
 };
 
 use super::{Answered, Success, error::ApiError, json, params};
-use crate::web::form::Form;
+use crate::message::form::Form;
 
 /// Writes the syntax tree of a query.
 pub(super) fn parse(form: &Form) -> Answered {

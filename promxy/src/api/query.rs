@@ -7,10 +7,10 @@ use promql::{SampleStats, parser};
 
 use super::{Answered, Success, error::ApiError, json, params, write_json};
 use crate::{
+    message::{Request, form::Form},
     query::{Outcome, Params, QueryFailure, QueryFailureKind, Timings},
     state::State,
     telemetry::query_log::{self, Entry},
-    web::{Request, form::Form},
 };
 
 /// How many times a range may have, less one.

@@ -1,7 +1,7 @@
 //! Rules and alerts: their parameters are checked, and there are none yet.
 
 use super::{Answered, Success, error::ApiError, params};
-use crate::web::Request;
+use crate::message::Request;
 
 /// Lists the groups of rules.
 pub(super) fn rules(request: &Request) -> Answered {

@@ -2,9 +2,9 @@
 
 use super::{Answered, Success, error::ApiError, json, params, write_json};
 use crate::{
+    message::{Request, form::Form},
     state::State,
     upstream::{Answer, Asked},
-    web::{Request, form::Form},
 };
 
 /// What is said when there was more.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use promql::parser::parse_selector;
 
 use super::{Answered, Success, error::ApiError, json, params};
-use crate::{state::State, web::form::Form};
+use crate::{message::form::Form, state::State};
 
 /// The whole configuration, without secrets.
 pub(super) fn config(state: &State) -> Success {

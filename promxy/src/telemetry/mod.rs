@@ -25,8 +25,8 @@ use shared::metrics::{Family, MetricFamily, Registry, Source};
 use self::{engine::Engine, http::Http, reload::Reload};
 use crate::{
     build_info::{self, VERSION},
+    message::answer::{self, Response},
     state::State,
-    web::answer::{self, Response},
 };
 
 /// The content type of metrics; the form of names is said, as scrapers ask for it.

@@ -12,7 +12,7 @@ use http::{
     header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH},
 };
 
-use super::answer::Response;
+use crate::message::answer::Response;
 
 /// From this size on, compressing is left to a thread that may take its time.
 const LARGE: usize = 64 << 10;

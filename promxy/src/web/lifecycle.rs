@@ -2,8 +2,10 @@
 
 use http::StatusCode;
 
-use super::answer::{self, PLAIN, Response};
-use crate::state::State;
+use crate::{
+    message::answer::{self, PLAIN, Response},
+    state::State,
+};
 
 /// Reads the configuration again, and says so when that is done.
 pub(super) async fn reload(state: &State) -> Response {

@@ -3,18 +3,16 @@
 //! In reading order:
 //!
 //! * [`Web`]: one request, from its head to its line in the access log
-//! * [`routes`]: which path and method is what; [`form`]: parameters
-//! * [`answer`]: texts, errors and redirects; `pages`: what is not the API; `lifecycle`: reload and quit
+//! * [`routes`]: which path and method is what
+//! * `pages`: what is not the API; `lifecycle`: reload and quit
 //! * [`cors`], [`compress`], [`access_log`]: what is added to answers, and said about them
 //!
 //! Routing is our own because the original's has habits that clients see: which near misses are sent where, what a wrong
 //! method hears. TLS, users and headers of the listener are in front of all this, in `shared::http::web_config`.
 
 pub mod access_log;
-pub mod answer;
 pub mod compress;
 pub mod cors;
-pub mod form;
 mod lifecycle;
 mod pages;
 pub mod routes;
@@ -38,37 +36,23 @@ use http_body_util::{BodyExt as _, Limited};
 
 use self::{
     access_log::{Entry, Log},
-    answer::Response,
-    form::{Form, Plus, unescape},
     routes::{Endpoint, Found, Route, Routes},
 };
-use crate::{api, flags::AccessLog, state::State};
+use crate::{
+    api,
+    flags::AccessLog,
+    message::{
+        Request,
+        answer::{self, Response},
+        form::{Form, Plus, unescape},
+    },
+    state::State,
+};
 
 /// The longest body with parameters. Go has the same limit.
 const LONGEST_FORM: usize = 10 << 20;
 /// The longest request for raw samples.
 const LONGEST_READ: usize = 32 << 20;
-
-/// A request as those see it who answer it.
-#[derive(Debug)]
-pub struct Request {
-    /// The method.
-    pub method: Method,
-    /// The headers.
-    pub headers: HeaderMap,
-    /// The parameters of URL and body.
-    pub form: Form,
-    /// The query of the URL, as it came.
-    pub query: String,
-    /// What stands for the open part of the route, without escapes.
-    pub open: Vec<u8>,
-    /// The path, for logs.
-    pub path: String,
-    /// The body.
-    pub body: Bytes,
-    /// Who asks.
-    pub peer: SocketAddr,
-}
 
 /// The web server.
 #[derive(Debug)]

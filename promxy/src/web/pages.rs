@@ -2,8 +2,11 @@
 
 use http::{Method, StatusCode};
 
-use super::answer::{self, HTML, PLAIN, Response};
-use crate::{build_info, state::State};
+use crate::{
+    build_info,
+    message::answer::{self, HTML, PLAIN, Response},
+    state::State,
+};
 
 /// The page behind every path of the user interface, until there is one.
 const PAGE: &str = include_str!("page.html");

@@ -15,12 +15,12 @@ use self::exposition::{Escaping, Latest, Value};
 use super::params;
 use crate::{
     merge::{self, Options},
-    series::{Native, Samples, Series},
-    state::State,
-    web::{
+    message::{
         Request,
         answer::{self, Response},
     },
+    series::{Native, Samples, Series},
+    state::State,
 };
 
 /// Forms of the answer.

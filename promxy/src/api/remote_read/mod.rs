@@ -20,6 +20,10 @@ use tokio::time::timeout;
 use crate::{
     labels::{self, Labels},
     merge::{self, Options},
+    message::{
+        Request,
+        answer::{self, Response},
+    },
     remote::{
         decode, encode, frames,
         messages::{
@@ -30,10 +34,6 @@ use crate::{
     series::{Native, Samples, Series},
     state::State,
     upstream::{Asker, UpstreamError},
-    web::{
-        Request,
-        answer::{self, Response},
-    },
 };
 
 /// The longest request, unpacked.

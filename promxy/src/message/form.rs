@@ -81,7 +81,7 @@ fn decode(text: &str) -> Option<String> {
 
 /// What a plus sign stands for.
 #[derive(Clone, Copy, PartialEq)]
-pub(super) enum Plus {
+pub(crate) enum Plus {
     /// A space, as in parameters.
     IsSpace,
     /// Itself, as in paths.
@@ -89,7 +89,7 @@ pub(super) enum Plus {
 }
 
 /// Undoes percent escapes; `None` if one is broken.
-pub(super) fn unescape(text: &[u8], plus: Plus) -> Option<Vec<u8>> {
+pub(crate) fn unescape(text: &[u8], plus: Plus) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(text.len());
     let mut bytes = text.iter();
     while let Some(&byte) = bytes.next() {
