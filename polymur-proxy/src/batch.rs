@@ -32,12 +32,6 @@ impl Open {
         self.lines += count;
     }
 
-    /// Forgets the lines and keeps the memory.
-    pub fn clear(&mut self) {
-        self.data.clear();
-        self.lines = 0;
-    }
-
     /// Returns the lines.
     pub fn data(&self) -> &[u8] {
         &self.data

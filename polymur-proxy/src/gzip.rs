@@ -19,9 +19,6 @@ use crate::batch::{Batch, Moment, Open};
 pub const LEVEL: i32 = 4;
 /// Smaller batches are compressed where they are closed; a change of threads would cost more.
 const INLINE_BYTES: usize = 16 * 1024;
-/// Emptied batches that keep their memory, and how much each may keep.
-const KEPT: usize = 8;
-const KEPT_BYTES: usize = 1 << 20;
 
 /// Turns lines into gzip streams, one after another.
 pub struct Compressor {
@@ -67,13 +64,11 @@ pub(crate) struct Press {
     work: mpsc::Sender<Order>,
     /// For small batches, which are closed where they are.
     idle: Mutex<Vec<Compressor>>,
-    /// Memory of batches that were compressed, for batches to come.
-    emptied: Mutex<Vec<Open>>,
 }
 
 struct Order {
     open: Open,
-    done: oneshot::Sender<(Open, Batch)>,
+    done: oneshot::Sender<Batch>,
 }
 
 impl Press {
@@ -87,15 +82,16 @@ impl Press {
                 let mut compressor = Compressor::new(LEVEL);
                 while let Some(Order { open, done }) = next_order(&orders) {
                     let batch = close(&mut compressor, &open);
+                    // Before its bytes are no longer counted as leaving.
+                    drop(open);
                     // Who does not wait any more has been cancelled, which inputs are not.
-                    let _taken = done.send((open, batch)).is_ok();
+                    let _taken = done.send(batch).is_ok();
                 }
             })?;
         }
         Ok(Self {
             work,
             idle: Mutex::default(),
-            emptied: Mutex::default(),
         })
     }
 
@@ -111,22 +107,7 @@ impl Press {
         let (done, finished) = oneshot::channel();
         let sent = self.work.send(Order { open, done }).await;
         assert!(sent.is_ok(), "the threads live as long as the press");
-        let (open, batch) = finished.await.expect("a thread answers every order");
-        self.keep(open);
-        batch
-    }
-
-    /// Returns an empty batch that has its memory already, if there is one.
-    pub(crate) fn empty(&self) -> Open {
-        lock(&self.emptied).pop().unwrap_or_default()
-    }
-
-    fn keep(&self, mut open: Open) {
-        let mut emptied = lock(&self.emptied);
-        if emptied.len() < KEPT && open.data().len() <= KEPT_BYTES {
-            open.clear();
-            emptied.push(open);
-        }
+        finished.await.expect("a thread answers every order")
     }
 }
 

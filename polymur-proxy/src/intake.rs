@@ -89,14 +89,6 @@ impl Intake {
         }
     }
 
-    /// Returns an empty batch, with memory for many lines if there is some to spare.
-    pub(crate) fn empty(&self) -> Open {
-        match &self.outlet {
-            Outlet::Console(_) => Open::default(),
-            Outlet::Gateway(waiting) => waiting.press.empty(),
-        }
-    }
-
     /// Logs, when lines come in or a batch has to wait, and no batch would be taken at once, that it is so. The original does for every line.
     pub(crate) fn tell_if_full(&self) {
         if let Outlet::Gateway(waiting) = &self.outlet

@@ -169,10 +169,6 @@ impl Connection {
         if tally.taken > 0 {
             self.context.intake.tell_if_full();
         }
-        // Who fills batches goes on with the memory of another.
-        if !full.is_empty() && self.own.open.is_empty() {
-            self.own.open = self.context.intake.empty();
-        }
         if !self.share.set(self.own.open.memory()) {
             // All senders' open batches take too much: this one does not wait for its tick.
             full.push(std::mem::take(&mut self.own.open));
