@@ -64,7 +64,7 @@ impl Evaluator<'_, '_> {
             }
             AggregateOp::LimitRatio => self.limit_ratio(node, aggregate),
             AggregateOp::CountValues => self.count_values(node, aggregate),
-            AggregateOp::Quantile => Ok(self.quantile(node, aggregate)),
+            AggregateOp::Quantile => self.quantile(node, aggregate),
             _ => self.fold(node, aggregate),
         }
     }
@@ -111,7 +111,11 @@ impl Evaluator<'_, '_> {
     }
 
     /// Evaluates `quantile`, for which all values of a group have to be there at once.
-    fn quantile(&mut self, node: &PlanNode, aggregate: &AggregatePlan) -> Evaluated {
+    fn quantile(
+        &mut self,
+        node: &PlanNode,
+        aggregate: &AggregatePlan,
+    ) -> Result<Evaluated, QueryError> {
         let steps = node.grid.count;
         let param = self.aggregate_param(aggregate);
         let bounds = ParamBounds::of(&param);
@@ -139,6 +143,7 @@ impl Evaluator<'_, '_> {
         for (labels, members) in members {
             let mut column = Column::empty(steps);
             for (step, q) in param.iter().enumerate() {
+                self.context.check()?;
                 values.clear();
                 let columns = members.iter().map(|index| &series[*index].column);
                 values.extend(columns.filter_map(|column| column.float(step)));
@@ -155,7 +160,7 @@ impl Evaluator<'_, '_> {
                 });
             }
         }
-        Evaluated::Matrix(output)
+        Ok(Evaluated::Matrix(output))
     }
 
     pub(super) fn aggregate_param(&mut self, aggregate: &AggregatePlan) -> Vec<f64> {

@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::evaluator::drop_names_now;
 use super::matching::{ResultLabels, Signatures};
-use super::{Bitmap, Column, Evaluated, Evaluator, Series, scalar_op};
+use super::{Bitmap, CancelToken, Column, Evaluated, Evaluator, Series, scalar_op};
 use crate::annotations::Remark;
-use crate::error::QueryError;
+use crate::error::{QueryError, Stage};
 use crate::labels::{GroupingKey, Labels};
 use crate::parser::{BinaryOp, Cardinality, Compat, ValueType, VectorMatching};
 use crate::plan::{BinaryPlan, PlanNode};
@@ -71,11 +71,11 @@ impl Evaluator<'_, '_> {
                 binary.return_bool,
                 sides,
                 &steps,
-                compat,
+                (compat, self.context.cancel),
                 &mut |step, remark| {
                     remarks.insert(step, remark);
                 },
-            );
+            )?;
             // A comparison keeps the vector's value, wherever the scalar stands.
             if scalar_side == Side::Left && op.is_comparison() && !binary.return_bool {
                 let kept = column.steps();
@@ -111,8 +111,8 @@ impl Evaluator<'_, '_> {
             _ => (left, right),
         };
         let mut signatures = Signatures::default();
-        let many_ordinals = signatures.of(&many, &key);
-        let one_ordinals = signatures.of(&one, &key);
+        let many_ordinals = signatures.of(&many, &key, self.context)?;
+        let one_ordinals = signatures.of(&one, &key, self.context)?;
         let mut by_signature = vec![Vec::new(); signatures.count()];
         for (index, ordinal) in one_ordinals.iter().enumerate() {
             by_signature[*ordinal].push(index);
@@ -122,6 +122,7 @@ impl Evaluator<'_, '_> {
             binary,
             matching,
             compat: self.context.options.parser.compat,
+            cancel: self.context.cancel,
             steps: node.grid.count,
             labels: ResultLabels {
                 matching,
@@ -131,7 +132,7 @@ impl Evaluator<'_, '_> {
             },
         };
         let mut matched = Matched::new(signatures.count());
-        operation.check_one_side(&many, &one, &by_signature, &mut matched.failure);
+        operation.check_one_side(&many, &one, &by_signature, &mut matched.failure)?;
         let one_steps: Vec<Bitmap> = one.iter().map(|series| series.column.steps()).collect();
         for (series, ordinal) in many.iter().zip(&many_ordinals) {
             self.context.check()?;
@@ -147,7 +148,7 @@ impl Evaluator<'_, '_> {
                     &shared,
                     *ordinal,
                     &mut matched,
-                );
+                )?;
             }
             if let Some(fill) = matching.fill_right
                 && !missing.is_empty()
@@ -160,7 +161,7 @@ impl Evaluator<'_, '_> {
                     &missing,
                     *ordinal,
                     &mut matched,
-                );
+                )?;
             }
         }
         if let Some(fill) = matching.fill_left {
@@ -180,7 +181,7 @@ impl Evaluator<'_, '_> {
                     &missing,
                     *ordinal,
                     &mut matched,
-                );
+                )?;
             }
         }
         let Matched {
@@ -220,6 +221,7 @@ struct Operation<'m> {
     binary: &'m BinaryPlan,
     matching: &'m VectorMatching,
     compat: Compat,
+    cancel: &'m CancelToken,
     steps: usize,
     labels: ResultLabels<'m>,
 }
@@ -268,9 +270,9 @@ impl Operation<'_> {
         one: &[Series],
         by_signature: &[Vec<usize>],
         failure: &mut Option<(usize, QueryError)>,
-    ) {
+    ) -> Result<(), QueryError> {
         if by_signature.iter().all(|rows| rows.len() < 2) {
-            return;
+            return Ok(());
         }
         // With an empty side nothing is looked at, unless it is filled.
         let fills = self.matching.fill_left.is_some() || self.matching.fill_right.is_some();
@@ -285,6 +287,7 @@ impl Operation<'_> {
         for rows in by_signature {
             let mut seen: Vec<(usize, Bitmap)> = Vec::new();
             for row in rows {
+                self.cancel.check(Stage::Evaluation)?;
                 let steps = one[*row].column.steps().and(&active);
                 for (earlier, present) in &seen {
                     if let Some(step) = present.and(&steps).first() {
@@ -296,6 +299,7 @@ impl Operation<'_> {
                 seen.push((*row, steps));
             }
         }
+        Ok(())
     }
 
     fn duplicate_on_one_side(&self, later: &Series, earlier: &Series) -> QueryError {
@@ -322,9 +326,9 @@ impl Operation<'_> {
         steps: &Bitmap,
         ordinal: usize,
         matched: &mut Matched,
-    ) {
+    ) -> Result<(), QueryError> {
         if steps.is_empty() {
-            return;
+            return Ok(());
         }
         let sides = match self.matching.cardinality {
             Cardinality::OneToMany => (one, many),
@@ -336,11 +340,11 @@ impl Operation<'_> {
             self.binary.return_bool,
             sides,
             steps,
-            self.compat,
+            (self.compat, self.cancel),
             &mut |step, remark| {
                 remarks.insert(step, remark);
             },
-        );
+        )?;
         // 3.5 looks for a second match only among elements that a comparison kept.
         let taken = match self.compat {
             Compat::V3_5 => column.steps(),
@@ -367,6 +371,7 @@ impl Operation<'_> {
             drop_name: self.binary.return_bool,
             column,
         });
+        Ok(())
     }
 
     fn result_labels(

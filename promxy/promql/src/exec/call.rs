@@ -2,6 +2,7 @@
 //!
 //! Follows `promql/functions.go`; pinned by `functions.test`, `trig_functions.test`, `type_and_unit.test`.
 
+use super::context::STEPS_AT_A_TIME;
 use super::evaluator::drop_names_now;
 use super::selector::sample_times;
 use super::{Bitmap, Column, Evaluated, Evaluator, Grid, Series};
@@ -87,8 +88,11 @@ impl<'a> Evaluator<'a, '_> {
             self.context.check()?;
             drop_names_now(self.context, series);
             series.column.histograms.clear();
-            for (step, value) in series.column.values.iter_mut().enumerate() {
-                *value = f(step, *value);
+            for (chunk, values) in series.column.values.chunks_mut(STEPS_AT_A_TIME).enumerate() {
+                self.context.check()?;
+                for (index, value) in values.iter_mut().enumerate() {
+                    *value = f(chunk * STEPS_AT_A_TIME + index, *value);
+                }
             }
         }
         self.merged_steps(grid, series).map(Evaluated::Matrix)
@@ -192,7 +196,9 @@ impl<'a> Evaluator<'a, '_> {
                     .map_or(selector.offset, |at| time.saturating_sub(at))
             };
             let mut column = Column::empty(grid.count);
-            for (step, taken, started) in sample_times(&data.samples, grid, offset, lookback) {
+            let cancel = self.context.cancel;
+            let times = sample_times(&data.samples, grid, offset, lookback, cancel)?;
+            for (step, taken, started) in times {
                 let time = if starts { started } else { taken };
                 column.set_float(grid.count, step, time as f64 / 1000.0);
             }

@@ -18,6 +18,9 @@ use crate::storage::SeriesData;
 #[derive(Clone, Debug, Default)]
 pub struct CancelToken(Arc<AtomicU8>);
 
+/// How often loops over steps ask whether to go on, where a step costs little.
+pub(super) const STEPS_AT_A_TIME: usize = 1024;
+
 const CANCELED: u8 = 1;
 const TIMED_OUT: u8 = 2;
 
@@ -32,6 +35,17 @@ impl CancelToken {
         self.0.store(TIMED_OUT, Ordering::Relaxed);
     }
 
+    /// Fails if the query was ended from outside, which is looked at every so many steps only.
+    #[inline]
+    pub(crate) fn check_at(&self, step: usize) -> Result<(), QueryError> {
+        if step.is_multiple_of(STEPS_AT_A_TIME) {
+            self.check(Stage::Evaluation)?;
+        }
+        Ok(())
+    }
+
+    /// Fails if the query was ended from outside.
+    #[inline]
     pub(crate) fn check(&self, stage: Stage) -> Result<(), QueryError> {
         match self.0.load(Ordering::Relaxed) {
             CANCELED => Err(QueryError::Canceled(stage)),

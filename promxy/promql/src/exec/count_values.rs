@@ -34,10 +34,10 @@ impl Evaluator<'_, '_> {
         let mut groups = Groups::new(GroupingKey::new(aggregate.grouping.as_ref(), true));
         let mut known: HashMap<(usize, u64), usize> = HashMap::new();
         for series in self.series(aggregate.expr) {
-            self.context.check()?;
             let group = groups.find(&series.labels.without_names(&[name]));
             let group = group.unwrap_or_else(|new| new);
             for step in series.column.steps().iter() {
+                self.context.check()?;
                 let Some(sample) = series.column.sample(step) else {
                     continue;
                 };

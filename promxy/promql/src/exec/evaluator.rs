@@ -175,6 +175,7 @@ impl<'a, 'c> Evaluator<'a, 'c> {
         let compat = self.context.options.parser.compat;
         let mut series = self.series(operand);
         for series in &mut series {
+            self.context.check()?;
             drop_names_now(self.context, series);
             for value in &mut series.column.values {
                 *value = -*value;

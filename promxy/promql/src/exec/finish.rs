@@ -182,7 +182,7 @@ fn raw_matrix(
     for series in &context.data[selector.select] {
         context.check()?;
         let samples = RangeSamples::of_storage(&series.samples, windowing, false);
-        samples.cut(windowing, &mut windows);
+        samples.cut(windowing, &mut windows, context.cancel)?;
         let Some(window) = windows.first() else {
             continue;
         };

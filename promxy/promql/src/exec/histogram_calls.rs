@@ -43,7 +43,7 @@ impl Evaluator<'_, '_> {
                     classic: vector,
                 };
                 let mut fixed = HashSet::new();
-                let results = self.quantiles(grid, &histograms, &q, spans, &mut fixed);
+                let results = self.quantiles(grid, &histograms, &q, spans, &mut fixed)?;
                 self.merged_steps(grid, results).map(Evaluated::Matrix)
             }
             "histogram_quantiles" => self.histogram_quantiles(grid, args),
@@ -53,7 +53,7 @@ impl Evaluator<'_, '_> {
                 let histograms =
                     self.histograms(grid, vector, self.plan_node(args[2]).argument_span);
                 let span = self.native_span(args[0], self.plan_node(args[2]).argument_span);
-                let results = self.fractions(grid, &histograms, (&lower, &upper), span);
+                let results = self.fractions(grid, &histograms, (&lower, &upper), span)?;
                 self.merged_steps(grid, results).map(Evaluated::Matrix)
             }
             _ => Err(QueryError::execution(format!(
@@ -82,6 +82,7 @@ impl Evaluator<'_, '_> {
         for series in &mut series {
             let mut column = Column::empty(grid.count);
             for (step, histogram) in series.column.histograms() {
+                self.context.check()?;
                 column.set_float(grid.count, step, f(histogram));
             }
             series.column = column;
@@ -127,7 +128,7 @@ impl Evaluator<'_, '_> {
         let mut results = Vec::new();
         let mut fixed = HashSet::new();
         for q in wanted {
-            for series in self.quantiles(grid, &histograms, &q, spans, &mut fixed) {
+            for series in self.quantiles(grid, &histograms, &q, spans, &mut fixed)? {
                 // The label is the quantile, which may be another one at every step.
                 let mut by_quantile: Vec<(u64, Series)> = Vec::new();
                 for (step, value) in series.column.floats() {
@@ -165,12 +166,12 @@ impl Evaluator<'_, '_> {
         q: &[f64],
         spans: Spans,
         fixed: &mut HashSet<(usize, usize)>,
-    ) -> Vec<Series> {
+    ) -> Result<Vec<Series>, QueryError> {
         let is_3_5 = self.context.is_3_5();
         let delays = self.context.delays_name_removal();
         let native = self.natives(grid, histograms, spans.native, |step, histogram| {
             quantile(q[step], histogram)
-        });
+        })?;
         let mut results = native;
         let mut buckets = Vec::new();
         let mut forced_at: BTreeMap<usize, Vec<(Option<String>, ForcedMonotonicity)>> =
@@ -180,6 +181,7 @@ impl Evaluator<'_, '_> {
             let mut name = self.context.late_name(&group.labels);
             name = name.filter(|name| !name.is_empty() || is_3_5);
             for (step, q) in q.iter().enumerate() {
+                self.context.check()?;
                 group.buckets_at(step, &mut buckets);
                 if buckets.is_empty() {
                     continue;
@@ -201,7 +203,7 @@ impl Evaluator<'_, '_> {
             results.push(self.classic_series(group, column));
         }
         self.remark_forced(grid, &forced_at, spans.classic);
-        results
+        Ok(results)
     }
 
     /// Annotates where counts of buckets had to be raised.
@@ -243,16 +245,17 @@ impl Evaluator<'_, '_> {
         histograms: &Histograms,
         (lower, upper): (&[f64], &[f64]),
         span: Span,
-    ) -> Vec<Series> {
+    ) -> Result<Vec<Series>, QueryError> {
         let compat = self.context.options.parser.compat;
         let native = self.natives(grid, histograms, span, |step, histogram| {
             fraction(lower[step], upper[step], histogram, compat)
-        });
+        })?;
         let mut results = native;
         let mut buckets = Vec::new();
         for group in &histograms.classic {
             let mut column = Column::empty(grid.count);
             for step in 0..grid.count {
+                self.context.check()?;
                 group.buckets_at(step, &mut buckets);
                 if !buckets.is_empty() {
                     let value = classic::fraction(lower[step], upper[step], &mut buckets, compat);
@@ -261,7 +264,7 @@ impl Evaluator<'_, '_> {
             }
             results.push(self.classic_series(group, column));
         }
-        results
+        Ok(results)
     }
 
     fn classic_series(&self, group: &Classic, column: Column) -> Series {
@@ -281,12 +284,13 @@ impl Evaluator<'_, '_> {
         histograms: &Histograms,
         span: Span,
         f: impl Fn(usize, &FloatHistogram) -> (f64, crate::histogram::Facts),
-    ) -> Vec<Series> {
+    ) -> Result<Vec<Series>, QueryError> {
         let mut results = Vec::new();
         for native in &histograms.native {
             let mut column = Column::empty(grid.count);
             let mut facts = crate::histogram::Facts::NONE;
             for (step, histogram) in native.column.histograms() {
+                self.context.check()?;
                 let (value, found) = f(step, histogram);
                 facts |= found;
                 column.set_float(grid.count, step, value);
@@ -313,7 +317,7 @@ impl Evaluator<'_, '_> {
             }
             results.push(series);
         }
-        results
+        Ok(results)
     }
 
     /// Sorts a vector into native histograms and groups of classic buckets.

@@ -22,6 +22,7 @@ impl Evaluator<'_, '_> {
         })?;
         let mut series = self.series(args[0]);
         for series in &mut series {
+            self.context.check()?;
             let value = series.labels.get(&source).unwrap_or_default();
             if let Some(text) = regex.expand(&template, value) {
                 set_label(series, &target, &text);
@@ -39,6 +40,7 @@ impl Evaluator<'_, '_> {
         let target = self.label_name(args[1], "destination", "label_join")?;
         let mut series = self.series(args[0]);
         for series in &mut series {
+            self.context.check()?;
             let values: Vec<&str> = sources
                 .iter()
                 .map(|source| series.labels.get(source).unwrap_or_default())

@@ -4,7 +4,8 @@
 
 use std::collections::HashMap;
 
-use super::{Bitmap, Series};
+use super::{Bitmap, Context, Series};
+use crate::error::QueryError;
 use crate::labels::{GroupingKey, Labels, LabelsBuilder};
 use crate::parser::VectorMatching;
 
@@ -17,17 +18,23 @@ pub(super) struct Signatures {
 
 impl Signatures {
     /// Returns the number of each series' matching labels.
-    pub(super) fn of(&mut self, series: &[Series], key: &GroupingKey) -> Vec<usize> {
+    pub(super) fn of(
+        &mut self,
+        series: &[Series],
+        key: &GroupingKey,
+        context: &Context<'_>,
+    ) -> Result<Vec<usize>, QueryError> {
         series
             .iter()
             .map(|series| {
+                context.check()?;
                 series.labels.write_key(key, &mut self.buffer);
                 if let Some(ordinal) = self.ordinals.get(&self.buffer) {
-                    return *ordinal;
+                    return Ok(*ordinal);
                 }
                 let ordinal = self.ordinals.len();
                 self.ordinals.insert(self.buffer.clone(), ordinal);
-                ordinal
+                Ok(ordinal)
             })
             .collect()
     }

@@ -9,10 +9,9 @@ use super::evaluator::{Sink, drop_names_now, is_range};
 use super::parallel::in_order;
 use super::range_function::RangeFunction;
 use super::window::{RangeSamples, Window, Windowing};
-use super::{Column, Context, Evaluated, Evaluator, Series};
+use super::{CancelToken, Column, Context, Evaluated, Evaluator, Series};
 use crate::annotations::Remark;
 use crate::error::{QueryError, Stage};
-use crate::func::FloatKernel;
 use crate::func::counts::{Count, Occurrences, Present, TimeAt, ValueAt};
 use crate::func::mixed::{MixedWindows, Notes};
 use crate::func::over_time::{Average, ExtremeOf, Sum};
@@ -21,6 +20,7 @@ use crate::func::regression::{Prediction, Slope};
 use crate::func::smoothing::Smoothing;
 use crate::func::spread::{MedianDeviation, Quantile};
 use crate::func::variance::Variance;
+use crate::func::{FloatKernel, Results};
 use crate::histogram::Fact;
 use crate::labels::Labels;
 use crate::parser::{Compat, ExtendedRange, Span, ValueType};
@@ -35,6 +35,7 @@ pub(crate) struct RangeCall<'s> {
     /// The arguments that are numbers, for every step.
     pub(crate) scalars: &'s [Vec<f64>],
     pub(crate) compat: Compat,
+    pub(crate) cancel: &'s CancelToken,
 }
 
 impl<'a> Evaluator<'a, '_> {
@@ -108,15 +109,15 @@ impl<'a> Evaluator<'a, '_> {
                     extended: selector.extended,
                     scalars: &scalars,
                     compat,
+                    cancel: self.context.cancel,
                 };
                 let mut output = Output::new(name, span);
                 let data: &'a [SeriesData] = &self.context.data[selector.select];
-                let cancel = self.context.cancel;
                 let compute = |windows: &mut Vec<Window>, series: &&SeriesData| -> Computing {
-                    cancel.check(Stage::Evaluation)?;
+                    call.cancel.check(Stage::Evaluation)?;
                     let samples =
                         RangeSamples::of_storage(&series.samples, call.windowing, with_starts);
-                    Ok(call.compute(&samples, windows))
+                    call.compute(&samples, windows)
                 };
                 in_order(self.context.threads, data, compute, |series, computed| {
                     let named = (&series.labels, false);
@@ -139,14 +140,14 @@ impl<'a> Evaluator<'a, '_> {
                     extended: None,
                     scalars: &scalars,
                     compat,
+                    cancel: self.context.cancel,
                 };
                 let mut output = Output::new(name, span);
-                let cancel = self.context.cancel;
                 let compute = |windows: &mut Vec<Window>, series: &Series| -> Computing {
-                    cancel.check(Stage::Evaluation)?;
+                    call.cancel.check(Stage::Evaluation)?;
                     let forget_resets = compat == Compat::V3_14;
                     let samples = RangeSamples::of_subquery(series, inner_grid, forget_resets);
-                    Ok(call.compute(&samples, windows))
+                    call.compute(&samples, windows)
                 };
                 in_order(self.context.threads, inner, compute, |series, computed| {
                     let named = (&series.labels, series.drop_name);
@@ -277,29 +278,26 @@ impl<'s> Output<'s> {
 
 impl RangeCall<'_> {
     /// Cuts a series into windows and computes their values. Nothing if there are none.
-    fn compute(&self, samples: &RangeSamples<'_>, windows: &mut Vec<Window>) -> Option<Computed> {
-        samples.cut(self.windowing, windows);
+    fn compute(&self, samples: &RangeSamples<'_>, windows: &mut Vec<Window>) -> Computing {
+        samples.cut(self.windowing, windows, self.cancel)?;
         if windows.is_empty() {
-            return None;
+            return Ok(None);
         }
-        let (mut looked_at, mut largest) = (0, 0);
-        for window in windows.iter() {
-            let histograms = &samples.histograms[window.histograms_from..window.histograms_to];
-            let histograms = histograms
-                .iter()
-                .map(|histogram| super::histogram_samples(histogram));
-            let size = window.to - window.from + histograms.sum::<usize>();
-            looked_at += size;
-            largest = largest.max(size);
-        }
+        let sizes = samples.sizes_of_histograms();
+        let size = |window: &Window| {
+            let histograms = sizes[window.histograms_to] - sizes[window.histograms_from];
+            window.to - window.from + histograms
+        };
+        let looked_at = windows.iter().map(size).sum();
+        let largest = windows.iter().map(size).max().unwrap_or(0);
         let mut notes = Notes::default();
         let column = self.column(samples, windows, &mut notes);
-        Some(Computed {
+        Ok(Some(Computed {
             column,
             notes,
             looked_at,
             largest,
-        })
+        }))
     }
 
     /// Computes the values of all windows.
@@ -318,15 +316,15 @@ impl RangeCall<'_> {
             windows,
             notes,
         };
-        Ok(match self.function {
+        match self.function {
             RangeFunction::Change(change) => match self.extended {
                 None => {
                     let mut kernel = ExtrapolatedRate::new(floats, change, range);
-                    let column = output.of(&mut kernel);
+                    let column = output.of(&mut kernel)?;
                     if kernel.overlap {
                         output.notes.facts.insert(Fact::StartTimesOverlap);
                     }
-                    column
+                    Ok(column)
                 }
                 Some(extended) => output.of(&mut ExtendedRate {
                     floats,
@@ -382,7 +380,7 @@ impl RangeCall<'_> {
                 }
                 output.of(&mut kernel)
             }
-        })
+        }
     }
 }
 
@@ -395,28 +393,30 @@ struct ColumnOutput<'s, 'n> {
 }
 
 impl ColumnOutput<'_, '_> {
-    fn of(&mut self, kernel: &mut impl FloatKernel) -> Column {
+    fn of(&mut self, kernel: &mut impl FloatKernel) -> Result<Column, QueryError> {
         let steps = self.call.windowing.grid.count;
         let mut column = Column::empty(steps);
         if !self.samples.has_histograms() {
             self.notes.invalid_quantile(self.call, self.windows);
             column.values = vec![0.0; steps];
-            let (values, present) = (&mut column.values, &mut column.present);
-            kernel.windows(self.windows, &mut |step, value| {
-                values[step] = value;
-                present.insert(step);
-            });
-            return column;
+            let mut results = Results {
+                values: &mut column.values,
+                present: &mut column.present,
+                cancel: self.call.cancel,
+            };
+            kernel.windows(self.windows, &mut results)?;
+            return Ok(column);
         }
         let mixed = MixedWindows {
             call: self.call,
             samples: self.samples,
         };
         for window in self.windows {
+            self.call.cancel.check(Stage::Evaluation)?;
             if let Some(sample) = mixed.window(kernel, window, self.notes) {
                 column.push(steps, window.step, sample);
             }
         }
-        column
+        Ok(column)
     }
 }

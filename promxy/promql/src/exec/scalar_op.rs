@@ -2,8 +2,9 @@
 //!
 //! Follows `scalarBinop` and `vectorElemBinop` in `promql/engine.go`; pinned by `operators.test` and `native_histograms.test`.
 
-use super::{Bitmap, Column, Sample};
+use super::{Bitmap, CancelToken, Column, Sample};
 use crate::annotations::Remark;
+use crate::error::{QueryError, Stage};
 use crate::gomath;
 use crate::histogram::FloatHistogram;
 use crate::parser::{BinaryOp, Compat};
@@ -44,24 +45,36 @@ pub(super) fn scalars(op: BinaryOp, x: f64, y: f64) -> f64 {
 }
 
 /// Writes `f` of two columns of numbers. The loops of the four common operators are the compiler's to vectorise.
-pub(super) fn combine_floats(op: BinaryOp, left: &[f64], right: &[f64]) -> Vec<f64> {
+fn combine_floats(
+    op: BinaryOp,
+    left: &[f64],
+    right: &[f64],
+    cancel: &CancelToken,
+) -> Result<Vec<f64>, QueryError> {
     fn zip(left: &[f64], right: &[f64], f: impl Fn(f64, f64) -> f64) -> Vec<f64> {
         left.iter().zip(right).map(|(x, y)| f(*x, *y)).collect()
     }
-    match op {
+    Ok(match op {
         BinaryOp::Add => zip(left, right, |x, y| x + y),
         BinaryOp::Sub => zip(left, right, |x, y| x - y),
         BinaryOp::Mul => zip(left, right, |x, y| x * y),
         BinaryOp::Div => zip(left, right, |x, y| x / y),
         _ => match arithmetic(op) {
-            Some(f) => zip(left, right, f),
+            Some(f) => {
+                let mut values = Vec::with_capacity(left.len().min(right.len()));
+                for (step, (x, y)) in left.iter().zip(right).enumerate() {
+                    cancel.check_at(step)?;
+                    values.push(f(*x, *y));
+                }
+                values
+            }
             None => left.to_vec(),
         },
-    }
+    })
 }
 
 /// Returns the steps of `steps` at which a comparison of two columns of numbers holds.
-pub(super) fn compare_floats(op: BinaryOp, left: &[f64], right: &[f64], steps: &Bitmap) -> Bitmap {
+fn compare_floats(op: BinaryOp, left: &[f64], right: &[f64], steps: &Bitmap) -> Bitmap {
     fn zip(
         left: &[f64],
         right: &[f64],
@@ -185,15 +198,13 @@ pub(super) fn columns(
     return_bool: bool,
     (left, right): (&Column, &Column),
     steps: &Bitmap,
-    compat: Compat,
+    (compat, cancel): (Compat, &CancelToken),
     remarked: &mut dyn FnMut(usize, Remark),
-) -> (Column, Bitmap) {
+) -> Result<(Column, Bitmap), QueryError> {
     let is_trim = matches!(op, BinaryOp::TrimLower | BinaryOp::TrimUpper);
     if left.histograms.is_empty() && right.histograms.is_empty() && !is_trim {
-        return (
-            float_columns(op, return_bool, left, right, steps),
-            steps.clone(),
-        );
+        let column = float_columns(op, return_bool, (left, right), steps, cancel)?;
+        return Ok((column, steps.clone()));
     }
     let count = left.values.len().max(right.values.len());
     let last = steps.iter().last().map_or(0, |last| last + 1);
@@ -205,6 +216,7 @@ pub(super) fn columns(
     };
     let mut matched = column.present.clone();
     for step in steps.iter() {
+        cancel.check(Stage::Evaluation)?;
         let (Some(x), Some(y)) = (left.sample(step), right.sample(step)) else {
             continue;
         };
@@ -222,46 +234,46 @@ pub(super) fn columns(
             column.push(count, step, value);
         }
     }
-    (column, matched)
+    Ok((column, matched))
 }
 
 fn float_columns(
     op: BinaryOp,
     return_bool: bool,
-    left: &Column,
-    right: &Column,
+    (left, right): (&Column, &Column),
     steps: &Bitmap,
-) -> Column {
+    cancel: &CancelToken,
+) -> Result<Column, QueryError> {
     if steps.is_empty() {
-        return Column {
+        return Ok(Column {
             values: Vec::new(),
             present: steps.clone(),
             histograms: Vec::new(),
-        };
+        });
     }
     let (x, y) = (&left.values, &right.values);
     if !op.is_comparison() {
-        return Column {
-            values: combine_floats(op, x, y),
+        return Ok(Column {
+            values: combine_floats(op, x, y, cancel)?,
             present: steps.clone(),
             histograms: Vec::new(),
-        };
+        });
     }
     let holds = compare_floats(op, x, y, steps);
     if !return_bool {
-        return Column {
+        return Ok(Column {
             values: x.clone(),
             present: holds,
             histograms: Vec::new(),
-        };
+        });
     }
     let mut values = vec![0.0; x.len()];
     for step in holds.iter() {
         values[step] = 1.0;
     }
-    Column {
+    Ok(Column {
         values,
         present: steps.clone(),
         histograms: Vec::new(),
-    }
+    })
 }

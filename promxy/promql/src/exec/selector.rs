@@ -4,7 +4,7 @@
 
 use super::evaluator::Sink;
 use super::parallel::in_order;
-use super::{Column, Evaluator, Grid, Series};
+use super::{CancelToken, Column, Evaluator, Grid, Series};
 use crate::error::{QueryError, Stage};
 use crate::parser::ExtendedRange;
 use crate::plan::{PlanNode, Selector};
@@ -25,12 +25,13 @@ impl<'a> Evaluator<'a, '_> {
         let (cancel, lookback) = (self.context.cancel, self.context.lookback);
         let compute = |(): &mut (), series: &&SeriesData| -> Result<Column, QueryError> {
             cancel.check(Stage::Evaluation)?;
-            Ok(latest(
+            latest(
                 &series.samples,
                 node.grid,
                 selector.offset,
                 lookback,
-            ))
+                cancel,
+            )
         };
         in_order(self.context.threads, data, compute, |series, column| {
             let column = column?;
@@ -52,12 +53,19 @@ impl<'a> Evaluator<'a, '_> {
 }
 
 /// Returns the newest sample of the lookback window before every step.
-pub(super) fn latest(samples: &Samples, grid: Grid, offset: i64, lookback: i64) -> Column {
+pub(super) fn latest(
+    samples: &Samples,
+    grid: Grid,
+    offset: i64,
+    lookback: i64,
+    cancel: &CancelToken,
+) -> Result<Column, QueryError> {
     if samples.histograms.is_empty() {
-        return latest_numbers(samples, grid, offset, lookback);
+        return latest_numbers(samples, grid, offset, lookback, cancel);
     }
     let mut column = Column::empty(grid.count);
     for (step, newest) in newest(samples, grid, offset, lookback) {
+        cancel.check(Stage::Evaluation)?;
         match newest {
             Newest::Float(at) if !is_stale(samples.values[at]) => {
                 column.set_float(grid.count, step, samples.values[at]);
@@ -68,14 +76,21 @@ pub(super) fn latest(samples: &Samples, grid: Grid, offset: i64, lookback: i64) 
             _ => {}
         }
     }
-    column
+    Ok(column)
 }
 
 /// The same for a series without histograms.
-fn latest_numbers(samples: &Samples, grid: Grid, offset: i64, lookback: i64) -> Column {
+fn latest_numbers(
+    samples: &Samples,
+    grid: Grid,
+    offset: i64,
+    lookback: i64,
+    cancel: &CancelToken,
+) -> Result<Column, QueryError> {
     let mut column = Column::empty(grid.count);
     let mut next = 0;
     for (index, word) in column.present.words_mut().enumerate() {
+        cancel.check(Stage::Evaluation)?;
         let first = index * 64;
         for step in first..grid.count.min(first + 64) {
             let now = grid.time(step).saturating_sub(offset);
@@ -94,7 +109,7 @@ fn latest_numbers(samples: &Samples, grid: Grid, offset: i64, lookback: i64) -> 
             *word |= 1 << (step - first);
         }
     }
-    column
+    Ok(column)
 }
 
 /// Which sample is the newest.
@@ -135,9 +150,11 @@ pub(super) fn sample_times(
     grid: Grid,
     offset: impl Fn(i64) -> i64,
     lookback: i64,
-) -> Vec<(usize, i64, i64)> {
+    cancel: &CancelToken,
+) -> Result<Vec<(usize, i64, i64)>, QueryError> {
     let mut times = Vec::new();
     for (step, time) in grid.times().enumerate() {
+        cancel.check_at(step)?;
         let single = Grid {
             start: time,
             end: time,
@@ -161,7 +178,7 @@ pub(super) fn sample_times(
             _ => {}
         }
     }
-    times
+    Ok(times)
 }
 
 /// Returns the index of the first time after `limit`, at or after the index `from`, before which none is.

@@ -18,12 +18,13 @@ impl Evaluator<'_, '_> {
         (mut left, mut right): (Vec<Series>, Vec<Series>),
     ) -> Result<Evaluated, QueryError> {
         let mut signatures = Signatures::default();
-        let left_ordinals = signatures.of(&left, key);
-        let right_ordinals = signatures.of(&right, key);
+        let left_ordinals = signatures.of(&left, key, self.context)?;
+        let right_ordinals = signatures.of(&right, key, self.context)?;
         let (count, steps) = (signatures.count(), node.grid.count);
         if op == BinaryOp::Or {
             let present = steps_by_signature(&left, &left_ordinals, count, steps);
             for (series, ordinal) in right.iter_mut().zip(right_ordinals) {
+                self.context.check()?;
                 let others = series.column.steps().and_not(&present[ordinal]);
                 series.column.retain_steps(&others);
             }
@@ -31,6 +32,7 @@ impl Evaluator<'_, '_> {
         } else {
             let present = steps_by_signature(&right, &right_ordinals, count, steps);
             for (series, ordinal) in left.iter_mut().zip(left_ordinals) {
+                self.context.check()?;
                 let steps = series.column.steps();
                 let kept = match op {
                     BinaryOp::And => steps.and(&present[ordinal]),

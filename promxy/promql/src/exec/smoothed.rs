@@ -35,7 +35,7 @@ impl Evaluator<'_, '_> {
         for series in data {
             self.context.check()?;
             let samples = RangeSamples::of_storage(&series.samples, windowing, false);
-            samples.cut(windowing, &mut windows);
+            samples.cut(windowing, &mut windows, self.context.cancel)?;
             let smoothed = Smoothed {
                 samples: &samples,
                 name: series.labels.metric_name(),
@@ -43,6 +43,7 @@ impl Evaluator<'_, '_> {
             };
             let mut column = Column::empty(steps);
             for window in &windows {
+                self.context.check()?;
                 if let Some(sample) = smoothed.value(window, self.context) {
                     column.push(steps, window.step, sample);
                 }

@@ -6,7 +6,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::selector::first_after;
-use super::{Grid, Series};
+use super::{CancelToken, Grid, Series, histogram_samples};
+use crate::error::QueryError;
 use crate::histogram::FloatHistogram;
 use crate::histogram::window::resets;
 use crate::parser::{Compat, CounterResetHint};
@@ -210,12 +211,28 @@ impl<'a> RangeSamples<'a> {
         !self.histograms.is_empty()
     }
 
+    /// Returns how many samples the histograms up to each count as.
+    pub(crate) fn sizes_of_histograms(&self) -> Vec<usize> {
+        let mut so_far = 0;
+        let sizes = self.histograms.iter().map(|histogram| {
+            so_far += histogram_samples(histogram);
+            so_far
+        });
+        std::iter::once(0).chain(sizes).collect()
+    }
+
     /// Writes the windows that hold any sample into `windows`.
-    pub(crate) fn cut(&self, windowing: Windowing, windows: &mut Vec<Window>) {
+    pub(crate) fn cut(
+        &self,
+        windowing: Windowing,
+        windows: &mut Vec<Window>,
+        cancel: &CancelToken,
+    ) -> Result<(), QueryError> {
         windows.clear();
         let mut floats = Cursors::default();
         let mut histograms = Cursors::default();
         for (step, time) in windowing.grid.times().enumerate() {
+            cancel.check_at(step)?;
             if step == 0 || !windowing.pinned {
                 let (mint, maxt) = windowing.edges(time);
                 floats.advance(&self.times, mint, maxt);
@@ -235,6 +252,7 @@ impl<'a> RangeSamples<'a> {
                 });
             }
         }
+        Ok(())
     }
 }
 

@@ -36,11 +36,6 @@ impl Sums {
         }
     }
 
-    #[inline]
-    pub(super) fn total(&self) -> Lanes {
-        std::array::from_fn(|lane| self.sum[lane] + self.lost[lane])
-    }
-
     /// Returns the sum of one window.
     pub(super) fn of(&self, lane: usize) -> Kahan {
         Kahan {

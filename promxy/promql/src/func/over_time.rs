@@ -6,11 +6,15 @@
 
 use std::collections::VecDeque;
 
-use super::FloatKernel;
 use super::exact::{SlidingSum, Units, shared};
 use super::kahan::{Kahan, Mean};
 use super::lanes::{LANES, together};
+use super::{FloatKernel, Results};
+use crate::error::QueryError;
 use crate::exec::{Floats, Window};
+
+/// After so many numbers of each of eight windows it is asked whether to go on.
+const AT_A_TIME: usize = 1 << 16;
 
 /// A computation that goes over the numbers of a window once, in their order.
 pub(super) trait Fold: Copy {
@@ -21,41 +25,45 @@ pub(super) trait Fold: Copy {
     fn value(self, count: f64) -> f64;
 }
 
-/// Computes windows side by side.
+/// Computes windows side by side. `set` gets steps and their values.
 pub(super) fn fold_windows<F: Fold>(
     values: &[f64],
     windows: &[Window],
-    set: &mut dyn FnMut(usize, f64),
-) {
+    results: &mut Results<'_>,
+    set: &mut impl FnMut(&mut Results<'_>, usize, f64),
+) -> Result<(), QueryError> {
     let (groups, rest) = windows.as_chunks::<LANES>();
     for group in groups {
         let slices = group.map(|window| &values[window.from..window.to]);
         let (heads, shared) = together(slices);
         let mut folds = slices.map(|slice| F::begin(slice[0]));
-        for index in 1..shared {
-            let count = (index + 1) as f64;
-            for (fold, head) in folds.iter_mut().zip(&heads) {
-                *fold = fold.take(head[index], count);
+        for begin in (1..shared).step_by(AT_A_TIME) {
+            results.check()?;
+            for index in begin..shared.min(begin + AT_A_TIME) {
+                let count = (index + 1) as f64;
+                for (fold, head) in folds.iter_mut().zip(&heads) {
+                    *fold = fold.take(head[index], count);
+                }
             }
         }
         for ((window, slice), fold) in group.iter().zip(slices).zip(folds) {
-            set(window.step, finish(fold, slice, shared));
+            set(results, window.step, fold_rest(fold, slice, shared));
         }
     }
     for window in rest {
-        set(
-            window.step,
-            fold_window::<F>(&values[window.from..window.to]),
-        );
+        results.check()?;
+        let value = fold_window::<F>(&values[window.from..window.to]);
+        set(results, window.step, value);
     }
+    Ok(())
 }
 
 pub(super) fn fold_window<F: Fold>(values: &[f64]) -> f64 {
-    finish(F::begin(values[0]), values, 1)
+    fold_rest(F::begin(values[0]), values, 1)
 }
 
 /// Takes the numbers after the first `done`.
-fn finish<F: Fold>(mut fold: F, values: &[f64], done: usize) -> f64 {
+pub(super) fn fold_rest<F: Fold>(mut fold: F, values: &[f64], done: usize) -> f64 {
     for (index, value) in values.iter().enumerate().skip(done) {
         fold = fold.take(*value, (index + 1) as f64);
     }
@@ -95,16 +103,20 @@ impl FloatKernel for Sum<'_> {
         ))
     }
 
-    fn windows(&mut self, windows: &[Window], set: &mut dyn FnMut(usize, f64)) {
+    fn windows(&mut self, windows: &[Window], results: &mut Results<'_>) -> Result<(), QueryError> {
         let values = self.0.values;
         let Some((units, _)) = compensating_units(values, windows) else {
-            return fold_windows::<SumFold>(values, windows, set);
+            return fold_windows::<SumFold>(values, windows, results, &mut |results, step, sum| {
+                results.set(step, sum);
+            });
         };
         let mut sum = SlidingSum::default();
         for window in windows {
+            results.check()?;
             let total = sum.over(window, |index| units.count(values[index]));
-            set(window.step, units.value(total));
+            results.set(window.step, units.value(total));
         }
+        Ok(())
     }
 }
 
@@ -186,24 +198,29 @@ impl FloatKernel for Average<'_> {
         Some(mean.value())
     }
 
-    fn windows(&mut self, windows: &[Window], set: &mut dyn FnMut(usize, f64)) {
+    fn windows(&mut self, windows: &[Window], results: &mut Results<'_>) -> Result<(), QueryError> {
         if let Some((units, largest)) = compensating_units(self.0.values, windows) {
-            return self.exact(units, largest, windows, set);
+            return self.exact(units, largest, windows, results);
         }
         let mut overflowed = Vec::new();
-        fold_windows::<PlainMeanFold>(self.0.values, windows, &mut |step, mean| {
-            set(step, mean);
+        let mut set = |results: &mut Results<'_>, step: usize, mean: f64| {
+            results.set(step, mean);
             if mean.is_infinite() {
                 overflowed.push(step);
             }
-        });
+        };
+        fold_windows::<PlainMeanFold>(self.0.values, windows, results, &mut set)?;
+        // Both are in the order of steps.
+        let mut overflowed = overflowed.into_iter().peekable();
         for window in windows {
-            if overflowed.contains(&window.step)
-                && let Some(mean) = self.window(window)
-            {
-                set(window.step, mean);
+            if overflowed.next_if_eq(&window.step).is_some() {
+                results.check()?;
+                if let Some(mean) = self.window(window) {
+                    results.set(window.step, mean);
+                }
             }
         }
+        Ok(())
     }
 }
 
@@ -215,25 +232,29 @@ impl Average<'_> {
         units: Units,
         largest: usize,
         windows: &[Window],
-        set: &mut dyn FnMut(usize, f64),
-    ) {
+        results: &mut Results<'_>,
+    ) -> Result<(), QueryError> {
         let values = self.0.values;
         let mut sum = SlidingSum::default();
         let units_of = |index: usize| units.count(values[index]);
         if units.add_exactly(largest) {
             for window in windows {
+                results.check()?;
                 let total = units.value(sum.over(window, units_of));
-                set(window.step, total / (window.to - window.from) as f64);
+                results.set(window.step, total / (window.to - window.from) as f64);
             }
-            return;
+            return Ok(());
         }
         let mut plain = Vec::with_capacity(windows.len());
-        fold_windows::<PlainFold>(values, windows, &mut |_, total| plain.push(total));
+        let mut keep = |_: &mut Results<'_>, _: usize, total: f64| plain.push(total);
+        fold_windows::<PlainFold>(values, windows, results, &mut keep)?;
         for (window, plain) in windows.iter().zip(plain) {
+            results.check()?;
             let count = (window.to - window.from) as f64;
             let lost = units.value(sum.over(window, units_of) - units.count(plain));
-            set(window.step, plain / count + lost / count);
+            results.set(window.step, plain / count + lost / count);
         }
+        Ok(())
     }
 }
 

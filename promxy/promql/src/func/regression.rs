@@ -4,11 +4,12 @@
 //! that counts as zero, most sums are exact and carried from window to window (see `exact`); else windows are computed side by
 //! side.
 
-use super::FloatKernel;
 use super::exact::{Halves, SlidingSum, Units};
 use super::kahan::Kahan;
 use super::lanes::{LANES, Lanes, Sums, together};
 use super::over_time::compensating_units;
+use super::{FloatKernel, Results};
+use crate::error::QueryError;
 use crate::exec::{Floats, Window};
 
 /// A line: where it is at the time of the intercept, and how it rises per second.
@@ -84,32 +85,38 @@ fn fit(floats: Floats<'_>, origin: i64) -> Line {
     moments.line(floats.values.len())
 }
 
+/// Takes the line of a window.
+type Each<'e> = dyn FnMut(&mut Results<'_>, &Window, Line) + 'e;
+
 /// Computes the lines of windows with at least two samples, whose times count from what `origin` says.
 fn lines(
     floats: Floats<'_>,
     windows: &[Window],
     origin: impl Fn(&Window) -> i64,
-    each: &mut dyn FnMut(&Window, Line),
-) {
+    results: &mut Results<'_>,
+    each: &mut Each<'_>,
+) -> Result<(), QueryError> {
     let Some((units, largest)) = compensating_units(floats.values, windows) else {
         for window in windows.iter().filter(|window| window.to - window.from > 1) {
             let floats = floats.slice(window.from, window.to);
-            each(window, fit(floats, origin(window)));
+            results.check()?;
+            each(results, window, fit(floats, origin(window)));
         }
-        return;
+        return Ok(());
     };
     let mut levels = Levels::default();
     let mut steep: Vec<(Window, i64)> = Vec::with_capacity(windows.len());
     for window in windows.iter().filter(|window| window.to - window.from > 1) {
+        results.check()?;
         if levels.is_level(floats.values, window) {
-            each(window, Line::level(floats.values[window.from]));
+            each(results, window, Line::level(floats.values[window.from]));
         } else {
             steep.push((*window, origin(window)));
         }
     }
     match SharedSums::of(floats, &steep, (units, largest)) {
-        Some(sums) => sums.lines(each),
-        None => side_by_side(floats, &steep, each),
+        Some(sums) => sums.lines(results, each),
+        None => side_by_side(floats, &steep, results, each),
     }
 }
 
@@ -137,10 +144,12 @@ impl Levels {
 fn side_by_side(
     floats: Floats<'_>,
     windows: &[(Window, i64)],
-    each: &mut dyn FnMut(&Window, Line),
-) {
+    results: &mut Results<'_>,
+    each: &mut Each<'_>,
+) -> Result<(), QueryError> {
     let (groups, rest) = windows.as_chunks::<LANES>();
     for group in groups {
+        results.check()?;
         let times = group.map(|(window, _)| &floats.times[window.from..window.to]);
         let values = group.map(|(window, _)| &floats.values[window.from..window.to]);
         let ((time_heads, shared), (heads, _)) = (together(times), together(values));
@@ -163,12 +172,16 @@ fn side_by_side(
                 }
             }
             let [x, y, xy, xx] = sums.map(Kahan::total);
-            each(window, Moments { x, y, xy, xx }.line(values[lane].len()));
+            let line = Moments { x, y, xy, xx }.line(values[lane].len());
+            each(results, window, line);
         }
     }
     for (window, origin) in rest {
-        each(window, fit(floats.slice(window.from, window.to), *origin));
+        results.check()?;
+        let line = fit(floats.slice(window.from, window.to), *origin);
+        each(results, window, line);
     }
+    Ok(())
 }
 
 /// Sums that windows share. Times lie whole seconds apart, from each other and from those that windows count from, so `x` is whole.
@@ -231,14 +244,18 @@ impl<'w> SharedSums<'w> {
         })
     }
 
-    fn lines(&self, each: &mut dyn FnMut(&Window, Line)) {
+    fn lines(&self, results: &mut Results<'_>, each: &mut Each<'_>) -> Result<(), QueryError> {
         let (units, times) = self.units;
         let (squares, products) = (times.times(times), times.times(units));
-        let rounded = self.halves.map(|halves| self.sums_of_rounded(halves));
+        let rounded = self
+            .halves
+            .map(|halves| self.sums_of_rounded(halves, results))
+            .transpose()?;
         let [mut y_sum, mut t_sum, mut tt_sum, mut ty_sum] = [SlidingSum::default(); 4];
         let y_of = |index: usize| units.count(self.values[index]);
         let t_of = |index: usize| i128::from(self.seconds[index - self.first]);
         for (place, (window, _)) in self.windows.iter().enumerate() {
+            results.check()?;
             let count = window.to - window.from;
             let (n, origin) = (count as i128, i128::from(self.origins[place]));
             let y = y_sum.over(window, y_of);
@@ -256,12 +273,17 @@ impl<'w> SharedSums<'w> {
                 xy,
                 xx: squares.value(tt - 2 * origin * t + n * origin * origin),
             };
-            each(window, moments.line(count));
+            each(results, window, moments.line(count));
         }
+        Ok(())
     }
 
     /// Adds up the rounded products of times and values, which windows cannot share.
-    fn sums_of_rounded(&self, halves: Halves) -> Vec<f64> {
+    fn sums_of_rounded(
+        &self,
+        halves: Halves,
+        results: &Results<'_>,
+    ) -> Result<Vec<f64>, QueryError> {
         let seconds: Vec<f64> = self.seconds.iter().map(|second| *second as f64).collect();
         let origins: Vec<f64> = self.origins.iter().map(|origin| *origin as f64).collect();
         let mut sums = Vec::with_capacity(self.windows.len());
@@ -272,6 +294,7 @@ impl<'w> SharedSums<'w> {
         let (groups, rest) = self.windows.as_chunks::<LANES>();
         let (grouped, single) = origins.as_chunks::<LANES>();
         for (group, origins) in groups.iter().zip(grouped) {
+            results.check()?;
             let slices = group.each_ref().map(|(window, _)| slice(window));
             let (times, shared) = together(slices.map(|(times, _)| times));
             let (values, _) = together(slices.map(|(_, values)| values));
@@ -295,7 +318,7 @@ impl<'w> SharedSums<'w> {
             let (high, low) = halves.sum(times, values, *origin);
             sums.push(high + low);
         }
-        sums
+        Ok(sums)
     }
 }
 
@@ -311,11 +334,17 @@ impl FloatKernel for Slope<'_> {
         Some(fit(floats, floats.times[0]).slope)
     }
 
-    fn windows(&mut self, windows: &[Window], set: &mut dyn FnMut(usize, f64)) {
+    fn windows(&mut self, windows: &[Window], results: &mut Results<'_>) -> Result<(), QueryError> {
         let first = |window: &Window| self.0.times[window.from];
-        lines(self.0, windows, first, &mut |window, line| {
-            set(window.step, line.slope);
-        });
+        lines(
+            self.0,
+            windows,
+            first,
+            results,
+            &mut |results, window, line| {
+                results.set(window.step, line.slope);
+            },
+        )
     }
 }
 
@@ -341,10 +370,16 @@ impl FloatKernel for Prediction<'_> {
         Some(self.value(window, line))
     }
 
-    fn windows(&mut self, windows: &[Window], set: &mut dyn FnMut(usize, f64)) {
+    fn windows(&mut self, windows: &[Window], results: &mut Results<'_>) -> Result<(), QueryError> {
         let now = |window: &Window| window.time;
-        lines(self.floats, windows, now, &mut |window, line| {
-            set(window.step, self.value(window, line));
-        });
+        lines(
+            self.floats,
+            windows,
+            now,
+            results,
+            &mut |results, window, line| {
+                results.set(window.step, self.value(window, line));
+            },
+        )
     }
 }

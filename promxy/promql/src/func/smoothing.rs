@@ -1,9 +1,17 @@
 //! `double_exponential_smoothing`
 //!
-//! Follows `promql/functions.go`; pinned by `functions.test`. Windows are smoothed side by side.
+//! Follows `promql/functions.go`; pinned by `functions.test`. Windows are smoothed in lock step.
 
-use super::FloatKernel;
-use super::lanes::{LANES, together};
+#![expect(
+    clippy::inline_always,
+    reason = "only what is inlined is compiled for the instructions that were chosen"
+)]
+
+use fearless_simd::prelude::*;
+use fearless_simd::{Level, Simd, dispatch, f64x8};
+
+use super::lock_step::{Chain, LANES, Turns, WINDOWS};
+use super::{FloatKernel, Results};
 use crate::error::QueryError;
 use crate::exec::{Floats, Window};
 use crate::format::with_decimals;
@@ -110,38 +118,111 @@ impl FloatKernel for Smoothing<'_> {
         Some(smoothed.level)
     }
 
-    fn windows(&mut self, windows: &[Window], set: &mut dyn FnMut(usize, f64)) {
-        let (groups, rest) = windows.as_chunks::<LANES>();
+    fn windows(&mut self, windows: &[Window], results: &mut Results<'_>) -> Result<(), QueryError> {
+        let level = Level::new();
+        let (groups, rest) = windows.as_chunks::<WINDOWS>();
         for group in groups {
-            if group.iter().any(|window| window.to - window.from < 2) {
-                for window in group {
-                    if let Some(value) = self.window(window) {
-                        set(window.step, value);
-                    }
-                }
+            let numbers = Turns::of(self.floats.values, group);
+            let Some((numbers, turns)) = numbers.filter(|(_, turns)| *turns >= 2) else {
+                self.one_by_one(group, results)?;
                 continue;
-            }
-            let slices = group
-                .each_ref()
-                .map(|window| &self.floats.values[window.from..window.to]);
-            let (heads, shared) = together(slices);
-            let mut smoothed = group.each_ref().map(|window| self.begin(window));
-            for index in 2..shared {
-                for (smoothed, head) in smoothed.iter_mut().zip(&heads) {
-                    smoothed.take(head[index]);
-                }
-            }
-            for ((window, slice), mut smoothed) in group.iter().zip(slices).zip(smoothed) {
-                for value in &slice[shared..] {
+            };
+            let begun = group.each_ref().map(|window| self.begin(window));
+            let smoothed = dispatch!(level, simd => smooth(simd, begun, &numbers, turns, results))?;
+            for (window, mut smoothed) in group.iter().zip(smoothed) {
+                for value in &self.floats.values[window.from + turns..window.to] {
                     smoothed.take(*value);
                 }
-                set(window.step, smoothed.level);
+                results.set(window.step, smoothed.level);
             }
         }
-        for window in rest {
+        self.one_by_one(rest, results)
+    }
+}
+
+impl Smoothing<'_> {
+    fn one_by_one(
+        &mut self,
+        windows: &[Window],
+        results: &mut Results<'_>,
+    ) -> Result<(), QueryError> {
+        for window in windows {
+            results.check()?;
             if let Some(value) = self.window(window) {
-                set(window.step, value);
+                results.set(window.step, value);
             }
+        }
+        Ok(())
+    }
+}
+
+/// [`Smoothed`] of eight windows.
+#[derive(Clone, Copy)]
+struct Smooth<S: Simd> {
+    newest: f64x8<S>,
+    expected: f64x8<S>,
+    newest_trend: f64x8<S>,
+    old_trend: f64x8<S>,
+    before: f64x8<S>,
+    level: f64x8<S>,
+    trend: f64x8<S>,
+}
+
+impl<S: Simd> Smooth<S> {
+    fn of(simd: S, windows: &[Smoothed]) -> Self {
+        let gathered = |field: fn(&Smoothed) -> f64| {
+            let numbers: [f64; LANES] = std::array::from_fn(|lane| field(&windows[lane]));
+            f64x8::from_slice(simd, &numbers)
+        };
+        Self {
+            newest: gathered(|window| window.newest),
+            expected: gathered(|window| window.expected),
+            newest_trend: gathered(|window| window.newest_trend),
+            old_trend: gathered(|window| window.old_trend),
+            before: gathered(|window| window.before),
+            level: gathered(|window| window.level),
+            trend: gathered(|window| window.trend),
         }
     }
+
+    fn window(&self, lane: usize) -> Smoothed {
+        Smoothed {
+            newest: self.newest[lane],
+            expected: self.expected[lane],
+            newest_trend: self.newest_trend[lane],
+            old_trend: self.old_trend[lane],
+            before: self.before[lane],
+            level: self.level[lane],
+            trend: self.trend[lane],
+        }
+    }
+}
+
+impl<S: Simd> Chain<S> for Smooth<S> {
+    #[inline(always)]
+    fn take(&mut self, numbers: f64x8<S>, _: f64x8<S>) {
+        self.trend = self.newest_trend * (self.level - self.before) + self.old_trend * self.trend;
+        let scaled = self.newest * numbers;
+        let expected = self.expected * (self.level + self.trend);
+        (self.before, self.level) = (self.level, scaled + expected);
+    }
+}
+
+/// Lets windows that have begun take the numbers of all further turns.
+#[inline(always)]
+fn smooth<S: Simd>(
+    simd: S,
+    begun: [Smoothed; WINDOWS],
+    numbers: &Turns<'_>,
+    turns: usize,
+    results: &Results<'_>,
+) -> Result<[Smoothed; WINDOWS], QueryError> {
+    let chains = std::array::from_fn(|chain| Smooth::of(simd, &begun[chain * LANES..]));
+    let chains = simd.vectorize(
+        #[inline(always)]
+        || numbers.run(simd, (2, turns), chains, results),
+    )?;
+    Ok(std::array::from_fn(|window| {
+        chains[window / LANES].window(window % LANES)
+    }))
 }

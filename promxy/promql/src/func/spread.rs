@@ -9,6 +9,9 @@ use std::cmp::Ordering;
 /// Below this, differences of numbers are finite.
 const LARGE: f64 = 1e300;
 
+/// So many numbers are taken out and put in one by one.
+const FEW: usize = 16;
+
 /// Orders numbers with NaN first.
 pub(crate) fn nan_first(a: f64, b: f64) -> Ordering {
     match (a.is_nan(), b.is_nan()) {
@@ -48,6 +51,8 @@ struct SortedWindow {
     sorted: Vec<f64>,
     from: usize,
     to: usize,
+    /// Where the next window is put together.
+    merged: Vec<f64>,
 }
 
 impl SortedWindow {
@@ -55,7 +60,7 @@ impl SortedWindow {
     fn advance(&mut self, values: &[f64], window: &Window) {
         let changed = (window.from - self.from) + (window.to - self.to);
         let overlaps = window.from < self.to;
-        if overlaps && changed < self.sorted.len() / 4 {
+        if overlaps && changed <= FEW {
             for value in &values[self.from..window.from] {
                 let at = self.sorted.partition_point(|old| is_before(*old, *value));
                 self.sorted.remove(at);
@@ -64,6 +69,8 @@ impl SortedWindow {
                 let at = self.sorted.partition_point(|old| is_before(*old, *value));
                 self.sorted.insert(at, *value);
             }
+        } else if overlaps && changed < self.sorted.len() / 4 {
+            self.merge(&values[self.from..window.from], &values[self.to..window.to]);
         } else {
             self.sorted.clear();
             self.sorted
@@ -71,6 +78,31 @@ impl SortedWindow {
             self.sorted.sort_by(|a, b| nan_first(*a, *b));
         }
         (self.from, self.to) = (window.from, window.to);
+    }
+
+    /// Takes some numbers out and puts others in, going over all of them once.
+    fn merge(&mut self, leaving: &[f64], entering: &[f64]) {
+        let in_order = |values: &[f64]| {
+            let mut values = values.to_vec();
+            values.sort_by(|a, b| nan_first(*a, *b));
+            values.into_iter().peekable()
+        };
+        let (mut leaving, mut entering) = (in_order(leaving), in_order(entering));
+        self.merged.clear();
+        for value in &self.sorted {
+            if leaving
+                .next_if(|old| nan_first(*old, *value) == Ordering::Equal)
+                .is_some()
+            {
+                continue;
+            }
+            while let Some(new) = entering.next_if(|new| is_before(*new, *value)) {
+                self.merged.push(new);
+            }
+            self.merged.push(*value);
+        }
+        self.merged.extend(entering);
+        std::mem::swap(&mut self.sorted, &mut self.merged);
     }
 }
 
@@ -182,6 +214,29 @@ impl FloatKernel for MedianDeviation<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn windows_that_move_stay_sorted() {
+        let mut rng = fastrand::Rng::with_seed(4);
+        let values: Vec<f64> = (0..3_000)
+            .map(|_| match rng.u32(0..20) {
+                0 => f64::NAN,
+                1 => f64::INFINITY,
+                _ => f64::from(rng.i32(-50..50)),
+            })
+            .collect();
+        for stride in [1, 3, 9, 40, 90, 300] {
+            let mut moving = SortedWindow::default();
+            for from in (0..2_600).step_by(stride) {
+                let window = Window::of_floats(from, from + 300 + from % 7);
+                moving.advance(&values, &window);
+                let mut expected = values[window.from..window.to].to_vec();
+                expected.sort_by(|a, b| nan_first(*a, *b));
+                let bits = |values: &[f64]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+                assert_eq!(bits(&moving.sorted), bits(&expected), "{stride} {from}");
+            }
+        }
+    }
 
     #[test]
     fn the_median_deviation_is_that_of_sorted_deviations() {

@@ -1,13 +1,22 @@
 //! `stddev_over_time` and `stdvar_over_time`: population variance by Welford's method with compensated sums.
 //!
 //! Follows `varianceOverTime` in `promql/functions.go`; pinned by `functions.test`. Divisions at every step leave nothing that windows
-//! could share. They are computed side by side.
+//! could share. They are computed in lock step.
 
-use super::FloatKernel;
+#![expect(
+    clippy::inline_always,
+    reason = "only what is inlined is compiled for the instructions that were chosen"
+)]
+
+use fearless_simd::prelude::*;
+use fearless_simd::{Level, Simd, dispatch, f64x8};
+
 use super::exact::{Units, shared};
 use super::kahan::Kahan;
-use super::lanes::{LANES, Lanes, Sums, together};
-use super::over_time::{Fold, fold_window, fold_windows};
+use super::lock_step::{Chain, LANES, Turns, WINDOWS};
+use super::over_time::{Fold, fold_rest, fold_window, fold_windows};
+use super::{FloatKernel, Results};
+use crate::error::QueryError;
 use crate::exec::{Floats, Window};
 
 #[derive(Clone, Copy)]
@@ -57,55 +66,116 @@ impl FloatKernel for Variance<'_> {
         Some(Self::result(self.root, variance))
     }
 
-    fn windows(&mut self, windows: &[Window], set: &mut dyn FnMut(usize, f64)) {
+    fn windows(&mut self, windows: &[Window], results: &mut Results<'_>) -> Result<(), QueryError> {
         let (root, values) = (self.root, self.floats.values);
-        let mut set = |step: usize, variance: f64| set(step, Self::result(root, variance));
+        let mut set = |results: &mut Results<'_>, step: usize, variance: f64| {
+            results.set(step, Self::result(root, variance));
+        };
         let is_tame = shared(values, windows).is_some_and(|(all, _)| Units::of(all).is_some());
         if !is_tame {
-            return fold_windows::<VarianceFold>(values, windows, &mut set);
+            return fold_windows::<VarianceFold>(values, windows, results, &mut set);
         }
-        let (groups, rest) = windows.as_chunks::<LANES>();
+        let level = Level::new();
+        let (groups, rest) = windows.as_chunks::<WINDOWS>();
         for group in groups {
-            let slices = group.map(|window| &values[window.from..window.to]);
-            for (window, variance) in group.iter().zip(variances(slices)) {
-                set(window.step, variance);
+            let Some((numbers, turns)) = Turns::of(values, group) else {
+                fold_windows::<VarianceFold>(values, group, results, &mut set)?;
+                continue;
+            };
+            let folds = dispatch!(level, simd => variances(simd, &numbers, turns, results))?;
+            for (window, fold) in group.iter().zip(folds) {
+                let variance = fold_rest(fold, &values[window.from..window.to], turns);
+                set(results, window.step, variance);
             }
         }
-        fold_windows::<VarianceFold>(values, rest, &mut set);
+        fold_windows::<VarianceFold>(values, rest, results, &mut set)
     }
 }
 
-/// Returns the variance of each slice, none of which is empty.
-#[expect(
-    clippy::needless_range_loop,
-    reason = "the index goes through all windows at once"
-)]
-fn variances(slices: [&[f64]; LANES]) -> Lanes {
-    let (heads, shared) = together(slices);
-    let mut mean = Sums::NOTHING;
-    let mut squares = Sums::NOTHING;
-    let mut count = 0.0;
-    let mut before = mean.total();
-    for index in 0..shared {
-        count += 1.0;
-        let values: Lanes = std::array::from_fn(|lane| heads[lane][index]);
-        let delta: Lanes = std::array::from_fn(|lane| values[lane] - before[lane]);
-        mean.add(delta.map(|delta| delta / count));
-        let after = mean.total();
-        squares.add(std::array::from_fn(|lane| {
-            delta[lane] * (values[lane] - after[lane])
-        }));
-        before = after;
-    }
-    std::array::from_fn(|lane| {
-        let mut fold = VarianceFold {
-            mean: mean.of(lane),
-            squares: squares.of(lane),
-        };
-        let slice = slices[lane];
-        for (index, value) in slice.iter().enumerate().skip(shared) {
-            fold = fold.take(*value, (index + 1) as f64);
+/// Compensated sums of eight windows, none of which may overflow.
+#[derive(Clone, Copy)]
+struct Sums<S: Simd> {
+    sum: f64x8<S>,
+    lost: f64x8<S>,
+}
+
+impl<S: Simd> Sums<S> {
+    #[inline(always)]
+    fn nothing(simd: S) -> Self {
+        let zero = f64x8::splat(simd, 0.0);
+        Self {
+            sum: zero,
+            lost: zero,
         }
-        fold.value(slice.len() as f64)
-    })
+    }
+
+    /// Adds a number to each.
+    ///
+    /// What rounding takes is found without comparing. It is exact in this form as in that of [`Kahan`], so it is the same
+    /// number.
+    #[inline(always)]
+    fn add(&mut self, values: f64x8<S>) {
+        let old = self.sum;
+        self.sum = old + values;
+        let taken = self.sum - old;
+        self.lost += (old - (self.sum - taken)) + (values - taken);
+    }
+
+    #[inline(always)]
+    fn total(&self) -> f64x8<S> {
+        self.sum + self.lost
+    }
+
+    fn of(&self, lane: usize) -> Kahan {
+        Kahan {
+            sum: self.sum[lane],
+            lost: self.lost[lane],
+        }
+    }
+}
+
+/// [`VarianceFold`] of eight windows.
+#[derive(Clone, Copy)]
+struct Variances<S: Simd> {
+    mean: Sums<S>,
+    squares: Sums<S>,
+    /// The means before the next number.
+    before: f64x8<S>,
+}
+
+impl<S: Simd> Chain<S> for Variances<S> {
+    #[inline(always)]
+    fn take(&mut self, numbers: f64x8<S>, count: f64x8<S>) {
+        let delta = numbers - self.before;
+        self.mean.add(delta / count);
+        let after = self.mean.total();
+        self.squares.add(delta * (numbers - after));
+        self.before = after;
+    }
+}
+
+/// Folds the numbers of all turns.
+#[inline(always)]
+fn variances<S: Simd>(
+    simd: S,
+    numbers: &Turns<'_>,
+    turns: usize,
+    results: &Results<'_>,
+) -> Result<[VarianceFold; WINDOWS], QueryError> {
+    let chain = Variances {
+        mean: Sums::nothing(simd),
+        squares: Sums::nothing(simd),
+        before: f64x8::splat(simd, 0.0),
+    };
+    let chains = simd.vectorize(
+        #[inline(always)]
+        || numbers.run(simd, (0, turns), [chain; WINDOWS / LANES], results),
+    )?;
+    Ok(std::array::from_fn(|window| {
+        let (chain, lane) = (&chains[window / LANES], window % LANES);
+        VarianceFold {
+            mean: chain.mean.of(lane),
+            squares: chain.squares.of(lane),
+        }
+    }))
 }

@@ -130,7 +130,7 @@ fn info_series<'d>(
             let to_time = plan.at.map_or(0, |at| time.saturating_sub(at));
             plan.offset.saturating_add(to_time)
         };
-        let times = sample_times(&samples, grid, offset, context.lookback);
+        let times = sample_times(&samples, grid, offset, context.lookback, context.cancel)?;
         let mut taken = Column::empty(grid.count);
         for (step, time, _) in times {
             if samples.histogram_timestamps.binary_search(&time).is_ok() {
@@ -222,6 +222,7 @@ impl<'i> Join<'i> {
             any_base.or_with(&series.column.steps());
         }
         for rows in self.places.values().filter(|rows| rows.len() > 1) {
+            context.check()?;
             for step in any_base.iter() {
                 self.newest(rows, step)?;
             }
