@@ -1,86 +1,75 @@
-//! Reading answers: a matrix of 500 series by 1000 steps, and a vector of 20,000 series.
+//! Reading an answer as it comes, in pieces of 64 KiB: 500 series of 1,000 steps, and 20,000 series at one time.
 
-use std::fmt::Write as _;
+mod answers;
 
+use answers::{START, grid};
 use divan::{Bencher, counter::BytesCount};
-use promxy::servergroup::{
-    decode::{columns, samples},
-    time_range::Grid,
+use promxy::{
+    series::Native,
+    servergroup::{
+        decode::{OnGrid, OwnTimes, Shape, Sink, Stream},
+        time_range::Grid,
+    },
 };
 
 fn main() {
     divan::main();
 }
 
-const STEPS: i64 = 1000;
+const STEPS: usize = 1000;
 
-fn grid() -> Grid {
-    let start = 1_700_000_000_000;
-    Grid {
-        start,
-        end: start + (STEPS - 1) * 15_000,
-        step: 15_000,
-    }
-}
-
-fn metric(number: usize) -> String {
-    format!(
-        r#"{{"metric":{{"__name__":"http_requests_total","code":"200","handler":"/api/v1/query_range","instance":"10.0.{}.{}:9090","job":"prometheus"}}"#,
-        number / 250,
-        number % 250
-    )
-}
-
-fn matrix() -> String {
+/// Integers, as counters have them.
+fn counts() -> impl FnMut() -> f64 {
     let mut random = fastrand::Rng::with_seed(7);
-    let mut body = String::from(r#"{"status":"success","data":{"resultType":"matrix","result":["#);
-    for number in 0..500 {
-        body += if number == 0 { "" } else { "," };
-        write!(body, r#"{},"values":["#, metric(number)).expect("a String takes it");
-        for step in 0..STEPS {
-            let comma = if step == 0 { "" } else { "," };
-            let (time, value) = (1_700_000_000 + step * 15, random.f64() * 1000.0);
-            write!(body, r#"{comma}[{time},"{value}"]"#).expect("a String takes it");
+    move || f64::from(random.u32(..1_000_000))
+}
+
+/// Numbers with as many digits as floats have.
+fn floats() -> impl FnMut() -> f64 {
+    let mut random = fastrand::Rng::with_seed(7);
+    move || random.f64() * 1000.0
+}
+
+fn bench<S: Sink>(bencher: Bencher<'_, '_>, body: &str, sink: impl Fn() -> S) {
+    let bytes = BytesCount::new(body.len());
+    bencher.counter(bytes).bench_local(|| {
+        let mut stream = Stream::new(sink(), Shape::default(), usize::MAX);
+        for piece in body.as_bytes().chunks(64 << 10) {
+            stream.push(piece).expect("it is an answer");
         }
-        body += "]}";
-    }
-    body + "]}}"
-}
-
-fn vector() -> String {
-    let series = (0..20_000)
-        .map(|number| format!(r#"{},"value":[1700000000,"{number}"]}}"#, metric(number)));
-    let series: Vec<String> = series.collect();
-    format!(
-        r#"{{"status":"success","data":{{"resultType":"vector","result":[{}]}}}}"#,
-        series.join(",")
-    )
+        stream.finish().expect("it is a whole answer").0
+    });
 }
 
 #[divan::bench]
-fn matrix_to_columns(bencher: Bencher<'_, '_>) {
-    let body = matrix();
-    let bytes = BytesCount::new(body.len());
-    bencher
-        .counter(bytes)
-        .bench_local(|| columns(200, body.as_bytes(), grid(), 0, usize::MAX));
+fn counts_to_columns(bencher: Bencher<'_, '_>) {
+    let body = answers::matrix(500, STEPS, counts());
+    bench(bencher, &body, || OnGrid::<Native>::new(grid(STEPS), 0));
 }
 
 #[divan::bench]
-fn matrix_to_samples(bencher: Bencher<'_, '_>) {
-    let body = matrix();
-    let bytes = BytesCount::new(body.len());
-    bencher
-        .counter(bytes)
-        .bench_local(|| samples(200, body.as_bytes(), usize::MAX));
+fn floats_to_columns(bencher: Bencher<'_, '_>) {
+    let body = answers::matrix(500, STEPS, floats());
+    bench(bencher, &body, || OnGrid::<Native>::new(grid(STEPS), 0));
+}
+
+#[divan::bench]
+fn floats_to_samples(bencher: Bencher<'_, '_>) {
+    let body = answers::matrix(500, STEPS, floats());
+    bench(bencher, &body, OwnTimes::<Native>::new);
+}
+
+/// As a server writes it that is not Prometheus: with spaces.
+#[divan::bench]
+fn other_json_to_columns(bencher: Bencher<'_, '_>) {
+    let body = answers::matrix(500, STEPS, floats()).replace("\"values\":", "\"values\": ");
+    bench(bencher, &body, || OnGrid::<Native>::new(grid(STEPS), 0));
 }
 
 #[divan::bench]
 fn vector_to_columns(bencher: Bencher<'_, '_>) {
-    let body = vector();
-    let grid = Grid::instant(1_700_000_000_000);
-    let bytes = BytesCount::new(body.len());
-    bencher
-        .counter(bytes)
-        .bench_local(|| columns(200, body.as_bytes(), grid, 0, usize::MAX));
+    let body = answers::vector(20_000, counts());
+    bench(bencher, &body, || {
+        OnGrid::<Native>::new(Grid::instant(START), 0)
+    });
 }

@@ -1,11 +1,12 @@
-//! Merging two replicas of 4000 series by 240 steps, as the 960,000 samples: whole, with holes, and raw.
+//! Merging two replicas of 4,000 series by 240 steps, 960,000 samples: whole, with holes, and raw.
 
+mod answers;
+
+use answers::{STEP, grid, labels};
 use divan::Bencher;
 use promxy::{
-    labels::Labels,
     merge::{Options, sets},
     series::{Column, Histogram, Samples, Series},
-    servergroup::time_range::Grid,
 };
 
 fn main() {
@@ -19,17 +20,6 @@ const OPTIONS: Options = Options {
     dynamic: false,
     prefer_max: false,
 };
-
-fn labels(number: usize) -> Labels {
-    let instance = format!("10.0.{}.{}:9090", number / 250, number % 250);
-    [
-        ("__name__", "up"),
-        ("instance", &instance),
-        ("job", "prometheus"),
-    ]
-    .into_iter()
-    .collect()
-}
 
 fn columns(hole: usize) -> Vec<Series<Column<Histogram>>> {
     let series = |number: usize| {
@@ -46,7 +36,7 @@ fn columns(hole: usize) -> Vec<Series<Column<Histogram>>> {
 fn raw(offset: i64) -> Vec<Series<Samples<Histogram>>> {
     let series = |number: usize| {
         let floats = (0..STEPS as i64)
-            .map(|step| (step * 15_000 + offset, step as f64))
+            .map(|step| (step * STEP + offset, step as f64))
             .collect();
         let data = Samples {
             floats,
@@ -58,20 +48,12 @@ fn raw(offset: i64) -> Vec<Series<Samples<Histogram>>> {
     (0..SERIES).map(series).collect()
 }
 
-fn grid() -> Grid {
-    Grid {
-        start: 0,
-        end: (STEPS as i64 - 1) * 15_000,
-        step: 15_000,
-    }
-}
-
 #[divan::bench(args = [0, 9])]
 fn two_replicas_of_columns(bencher: Bencher<'_, '_>, hole: usize) {
     let members = || vec![columns(hole), columns(0)];
     bencher
         .with_inputs(members)
-        .bench_local_values(|members| sets(members, OPTIONS, &grid()));
+        .bench_local_values(|members| sets(members, OPTIONS, &grid(STEPS)));
 }
 
 #[divan::bench]

@@ -108,7 +108,8 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// Allows so many bytes of answers, inflated, and so many samples in them.
+    /// Allows so many bytes of answers, inflated, and so many samples in them. A series on a grid takes as many samples as the
+    /// grid has times, and the bytes of those that it has none at.
     pub fn new(bytes: u64, samples: u64) -> Self {
         Self {
             bytes_left: AtomicU64::new(bytes),
@@ -126,6 +127,11 @@ impl Budget {
     /// Takes samples from what is left, or says that they were too many.
     pub fn take_samples(&self, samples: u64) -> Result<(), OverBudget> {
         take(&self.samples_left, samples).map_err(|()| OverBudget::Samples(self.most_samples))
+    }
+
+    /// Gives back samples that are not held any more.
+    pub fn give_back_samples(&self, samples: u64) {
+        self.samples_left.fetch_add(samples, Relaxed);
     }
 
     /// Returns how many samples are left.

@@ -10,8 +10,9 @@ use std::{collections::BTreeMap, io::Read as _};
 
 use promxy::{
     api::write_json,
+    series::Histogram,
     servergroup::{
-        decode::{ResultType, columns, samples},
+        decode::{OwnTimes, ResultType, Shape, Stream, columns, samples},
         time_range::Grid,
     },
 };
@@ -132,6 +133,41 @@ proptest! {
         let body = write_json::success(&write_json::matrix(&series), &promxy::servergroup::decode::Annotations::default());
         let decoded = samples(200, body.as_bytes(), usize::MAX).unwrap();
         prop_assert_eq!(format!("{:?}", decoded.series), format!("{:?}", series));
+    }
+
+    #[test]
+    fn pieces_of_an_answer_are_read_as_the_whole(
+        series in prop::collection::vec((
+            prop::collection::btree_map("[a-z_]{1,6}", "\\PC{1,8}", 0..3),
+            prop::collection::btree_map(0i64..4_000_000_000_000, prop_oneof![
+                any::<f64>(),
+                any::<i32>().prop_map(f64::from),
+                (any::<i32>(), 0..9).prop_map(|(digits, decimals)| f64::from(digits) / f64::powi(10.0, decimals)),
+            ], 1..9),
+        ), 1..5),
+        piece in 1usize..300,
+        change in prop::option::of((0usize..10_000, prop::sample::select(&b" \"\\,.:[]{}-+0159eEN\x00\xff"[..]))),
+    ) {
+        use promxy::series::{Samples, Series};
+        let series: Vec<_> = series.into_iter().map(|(labels, floats)| Series {
+            labels: labels.into_iter().collect(),
+            data: Samples { floats: floats.into_iter().collect(), histograms: Vec::new() },
+        }).collect();
+        let none = promxy::servergroup::decode::Annotations::default();
+        let mut body = write_json::success(&write_json::matrix(&series), &none).into_bytes();
+        if let Some((at, byte)) = change {
+            let length = body.len();
+            body[at % length] = byte;
+        }
+        let whole = samples(200, &body, usize::MAX).map(|decoded| format!("{:?}", decoded.series));
+        let mut stream = Stream::new(OwnTimes::<Histogram>::new(), Shape::default(), usize::MAX);
+        let pushed = body.chunks(piece).try_for_each(|piece| stream.push(piece));
+        let read = pushed.and_then(|()| stream.finish());
+        let read = read.map(|(decoded, _)| format!("{:?}", decoded.series));
+        prop_assert_eq!(read.is_ok(), whole.is_ok(), "{:?} {:?}", read, whole);
+        if let (Ok(read), Ok(whole)) = (read, whole) {
+            prop_assert_eq!(read, whole);
+        }
     }
 
     #[test]

@@ -327,6 +327,47 @@ async fn the_budget_of_a_query_bounds_what_is_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_few_samples_on_many_long_grids_take_what_the_grids_do() {
+    let series: Vec<String> = (0..1000)
+        .map(|i| format!(r#"{{"metric":{{"i":"{i}"}},"values":[[1700000000,"1"]]}}"#))
+        .collect();
+    let body = format!(
+        r#"{{"status":"success","data":{{"resultType":"matrix","result":[{}]}}}}"#,
+        series.join(",")
+    );
+    let sparse = Stub::new(move |_| Reply::json(200, body.clone()));
+    let running = start(&one_group(&[&sparse], ""));
+    let ask = async |steps: i64, budget: Budget| {
+        let asker = Asker {
+            budget: Arc::new(budget),
+            ..Asker::default()
+        };
+        let start = 1_700_000_000_000;
+        let grid = Grid {
+            start,
+            end: start + (steps - 1) * 1000,
+            step: 1000,
+        };
+        let answer = running.groups.query("up", grid, &asker).await;
+        answer.map(|answer| answer.data[0].series.len())
+    };
+    let too_much = |answer: Result<usize, UpstreamError>, text: &str| {
+        let error = answer.unwrap_err();
+        assert_eq!(error.kind, FailureKind::TooMuch);
+        assert!(error.message.contains(text), "{error}");
+    };
+    assert_eq!(ask(11_000, Budget::default()).await, Ok(1000));
+    let samples = |most| Budget::new(u64::MAX, most);
+    too_much(ask(11_000, samples(10_000_000)).await, "too many samples");
+    assert_eq!(ask(9_999, samples(10_000_000)).await, Ok(1000));
+    // Asked for in parts, each of which alone would do.
+    too_much(ask(20_000, samples(15_000_000)).await, "too many samples");
+    assert_eq!(ask(20_000, samples(31_000_000)).await, Ok(1000));
+    let few_bytes = Budget::new(10_000_000, u64::MAX);
+    too_much(ask(11_000, few_bytes).await, "larger than 10000000 bytes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_dropped_query_closes_its_connections() {
     let hung = Stub::new(|_| Reply::Hang(Vec::new()));
     let running = start(&one_group(&[&hung], ""));

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Says what is known of metrics.
-pub(super) async fn metadata(state: &State, request: &Request) -> Result<Success, ApiError> {
+pub(super) async fn metadata(state: &State, request: &Request) -> Result<String, ApiError> {
     let form = &request.form;
     let limit = |name: &str, text: &str| -> Result<Option<u64>, ApiError> {
         // Below zero, as when nothing is said, stands for all.
@@ -56,7 +56,7 @@ pub(super) async fn metadata(state: &State, request: &Request) -> Result<Success
         data.push(']');
     }
     data.push('}');
-    Ok(Success::plain(data))
+    Ok(data)
 }
 
 /// Returns the exemplars of all series that a query selects.

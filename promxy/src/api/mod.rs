@@ -8,7 +8,7 @@
 //! * [`series`]: series, label names, label values; [`metadata`]: metadata and exemplars
 //! * [`status`], [`rules`]: the proxy about itself
 //! * [`federate`], [`remote_read`]: samples for other Prometheus servers
-//! * [`json`], [`write_json`]: strings; results
+//! * [`json`], [`write_json`]: strings; results. [`pieces`]: large results while they are sent
 //!
 //! What is asked of the server groups goes over [`crate::upstream::Upstream`].
 
@@ -18,6 +18,7 @@ pub mod json;
 pub mod metadata;
 pub mod params;
 mod parse_query;
+pub mod pieces;
 pub mod query;
 pub mod remote_read;
 pub mod rules;
@@ -30,7 +31,7 @@ use std::time::Duration;
 use axum::body::Body;
 use http::{HeaderValue, StatusCode, header::CACHE_CONTROL};
 
-use self::error::ApiError;
+use self::{error::ApiError, pieces::Pieces};
 use crate::{
     message::{
         Request,
@@ -81,23 +82,31 @@ impl Endpoint {
     }
 }
 
-/// The data of an answer as JSON, and what is said beside it.
+/// What is answered if nothing went wrong.
 #[derive(Debug)]
-pub struct Success {
-    data: String,
-    annotations: Annotations,
+pub enum Success {
+    /// Data as JSON, and what is said beside it.
+    Data(String, Annotations),
+    /// The value of a query, and all around it.
+    Value(Pieces),
 }
 
 impl Success {
-    /// Makes an answer.
+    /// Makes an answer of data.
     pub fn new(data: impl Into<String>, annotations: Annotations) -> Self {
-        let data = data.into();
-        Self { data, annotations }
+        Self::Data(data.into(), annotations)
     }
 
     /// Makes an answer that nothing is said beside.
     pub fn plain(data: impl Into<String>) -> Self {
         Self::new(data, Annotations::default())
+    }
+
+    fn into_body(self) -> Body {
+        match self {
+            Self::Data(data, annotations) => Body::from(write_json::success(&data, &annotations)),
+            Self::Value(pieces) => pieces.into_body(),
+        }
     }
 }
 
@@ -153,10 +162,7 @@ pub async fn answer(state: &State, endpoint: Endpoint, request: &Request) -> Res
     };
     match answered {
         Ok(None) => answer::empty(StatusCode::NO_CONTENT),
-        Ok(Some(Success { data, annotations })) => {
-            let body = write_json::success(&data, &annotations);
-            answer::whole(StatusCode::OK, JSON, body)
-        }
+        Ok(Some(success)) => answer::whole(StatusCode::OK, JSON, success.into_body()),
         Err(error) => error.response(),
     }
 }
@@ -172,9 +178,9 @@ async fn within<T>(
 }
 
 /// An answer with its keys in the order of the alphabet, as the original's own handlers write them.
-fn sorted(answered: Result<Success, ApiError>) -> Response {
+fn sorted(answered: Result<String, ApiError>) -> Response {
     match answered {
-        Ok(Success { data, .. }) => {
+        Ok(data) => {
             let body = format!(r#"{{"data":{data},"status":"success"}}"#);
             answer::whole(StatusCode::OK, JSON, body)
         }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use promql::{SampleStats, parser};
 
-use super::{Answered, Success, error::ApiError, json, params, write_json};
+use super::{Answered, Success, error::ApiError, json, params, pieces::Pieces};
 use crate::{
     message::{Request, form::Form},
     query::{Outcome, Params, QueryFailure, QueryFailureKind, Timings},
@@ -108,9 +108,13 @@ async fn evaluate(state: &State, request: &Request, times: Times, params: Params
     }
     match evaluated {
         Ok(outcome) => {
-            let stats = request.form.get("stats");
-            let data = write(&outcome, !stats.is_empty());
-            Ok(Some(Success::new(data, outcome.annotations)))
+            let stats = if request.form.get("stats").is_empty() {
+                String::new()
+            } else {
+                query_log::stats(&outcome.timings, &outcome.stats)
+            };
+            let pieces = Pieces::new(outcome.value, &stats, &outcome.annotations);
+            Ok(Some(Success::Value(pieces)))
         }
         Err(failure) => Err(refusal(failure)),
     }
@@ -170,17 +174,6 @@ fn refusal(failure: QueryFailure) -> ApiError {
     }
     let (status, kind) = kind.http();
     ApiError::new(status, kind, message).with(annotations)
-}
-
-/// Writes a value, and what it took if that was asked for.
-fn write(outcome: &Outcome, with_stats: bool) -> String {
-    let mut data = write_json::value(&outcome.value);
-    if with_stats && data.pop() == Some('}') {
-        data.push_str(",\"stats\":");
-        data.push_str(&query_log::stats(&outcome.timings, &outcome.stats));
-        data.push('}');
-    }
-    data
 }
 
 /// Writes a query as Prometheus' formatter does.

@@ -9,9 +9,9 @@ use super::{Answered, Success, error::ApiError, json, params};
 use crate::{message::form::Form, state::State};
 
 /// The whole configuration, without secrets.
-pub(super) fn config(state: &State) -> Success {
+pub(super) fn config(state: &State) -> String {
     let page = json::quoted(&state.live().config.page());
-    Success::plain(format!(r#"{{"yaml":{page}}}"#))
+    format!(r#"{{"yaml":{page}}}"#)
 }
 
 /// Names and values of all flags.

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use promql::{
     histogram::FloatHistogram,
-    value::{SampleValue, Value},
+    value::{MatrixSeries, SampleValue, Value, VectorSample},
 };
 
 use crate::{
@@ -23,7 +23,7 @@ pub fn success(data: &str, annotations: &Annotations) -> String {
     let mut out = String::with_capacity(data.len() + 64);
     out.push_str(r#"{"status":"success","data":"#);
     out.push_str(data);
-    write_annotations(annotations, &mut out);
+    self::annotations(annotations, &mut out);
     out.push('}');
     out
 }
@@ -47,7 +47,7 @@ pub fn error(error_type: &str, message: &str, annotations: &Annotations) -> Stri
             c => out.push(c),
         }
     }
-    write_annotations(annotations, &mut out);
+    self::annotations(annotations, &mut out);
     out.push('}');
     out
 }
@@ -62,19 +62,7 @@ pub fn value(value: &Value) -> String {
             out.push_str(r#"{"resultType":"vector","result":["#);
             for (position, sample) in samples.iter().enumerate() {
                 write_comma(position, &mut out);
-                out.push_str(r#"{"metric":"#);
-                write_labels(&sample.labels, &mut out);
-                match &sample.value {
-                    SampleValue::Float(value) => {
-                        out.push_str(r#","value":"#);
-                        write_float_point(sample.timestamp, *value, &mut out);
-                    }
-                    SampleValue::Histogram(histogram) => {
-                        out.push_str(r#","histogram":"#);
-                        write_histogram_point(sample.timestamp, histogram.as_ref(), &mut out);
-                    }
-                }
-                out.push('}');
+                vector_sample(sample, &mut out);
             }
             out.push_str("]}");
             out
@@ -82,13 +70,36 @@ pub fn value(value: &Value) -> String {
         Value::Matrix(series) => {
             let mut out = String::from(r#"{"resultType":"matrix","result":["#);
             for (position, one) in series.iter().enumerate() {
-                let histograms = one.histograms().map(|(time, h)| (time, h.as_ref()));
-                write_series(position, &one.labels, one.floats(), histograms, &mut out);
+                write_comma(position, &mut out);
+                matrix_series(one, &mut out);
             }
             out.push_str("]}");
             out
         }
     }
+}
+
+/// Writes an element of an instant vector.
+pub(super) fn vector_sample(sample: &VectorSample, out: &mut String) {
+    out.push_str(r#"{"metric":"#);
+    write_labels(&sample.labels, out);
+    match &sample.value {
+        SampleValue::Float(value) => {
+            out.push_str(r#","value":"#);
+            write_float_point(sample.timestamp, *value, out);
+        }
+        SampleValue::Histogram(histogram) => {
+            out.push_str(r#","histogram":"#);
+            write_histogram_point(sample.timestamp, histogram.as_ref(), out);
+        }
+    }
+    out.push('}');
+}
+
+/// Writes an element of a range vector.
+pub(super) fn matrix_series(series: &MatrixSeries, out: &mut String) {
+    let histograms = series.histograms().map(|(time, h)| (time, h.as_ref()));
+    write_series(&series.labels, series.floats(), histograms, out);
 }
 
 /// Writes the data of a query with a range vector as its value.
@@ -97,7 +108,8 @@ pub fn matrix(series: &[Series<Samples<Histogram>>]) -> String {
     for (position, one) in series.iter().enumerate() {
         let floats = one.data.floats.iter().copied();
         let histograms = one.data.histograms.iter().map(|(time, h)| (*time, h));
-        write_series(position, &one.labels, floats, histograms, &mut out);
+        write_comma(position, &mut out);
+        write_series(&one.labels, floats, histograms, &mut out);
     }
     out.push_str("]}");
     out
@@ -113,7 +125,8 @@ pub fn matrix_of_columns(series: &[Series<Column<Histogram>>], grid: Grid) -> St
             .map(|(place, value)| (grid.time(place), value));
         let histograms = one.data.histograms().iter();
         let histograms = histograms.map(|(place, h)| (grid.time(*place as usize), h));
-        write_series(position, &one.labels, floats, histograms, &mut out);
+        write_comma(position, &mut out);
+        write_series(&one.labels, floats, histograms, &mut out);
     }
     out.push_str("]}");
     out
@@ -185,7 +198,8 @@ pub fn label_sets(sets: &[Labels]) -> String {
     out
 }
 
-fn write_annotations(annotations: &Annotations, out: &mut String) {
+/// Writes warnings and infos as an answer has them behind its data.
+pub(super) fn annotations(annotations: &Annotations, out: &mut String) {
     let lists = [
         ("warnings", &annotations.warnings),
         ("infos", &annotations.infos),
@@ -222,13 +236,11 @@ fn write_comma(position: usize, out: &mut String) {
 }
 
 fn write_series<'a>(
-    position: usize,
     labels: &Labels,
     floats: impl Iterator<Item = (i64, f64)>,
     histograms: impl Iterator<Item = (i64, &'a (impl Buckets + 'a))>,
     out: &mut String,
 ) {
-    write_comma(position, out);
     out.push_str(r#"{"metric":"#);
     write_labels(labels, out);
     let mut is_first = true;
@@ -339,10 +351,40 @@ fn write_time(millis: i64, out: &mut String) {
         out.push('-');
     }
     let millis = millis.unsigned_abs();
-    write!(out, "{}", millis / 1000).expect("writing to a String cannot fail");
+    write_integer(millis / 1000, out);
     if !millis.is_multiple_of(1000) {
         write!(out, ".{:03}", millis % 1000).expect("writing to a String cannot fail");
     }
+}
+
+/// The numbers from 0 to 99, with two digits each.
+const PAIRS: [u8; 200] = {
+    let mut pairs = [0; 200];
+    let mut number = 0;
+    while number < 100 {
+        pairs[2 * number] = b'0' + number as u8 / 10;
+        pairs[2 * number + 1] = b'0' + number as u8 % 10;
+        number += 1;
+    }
+    pairs
+};
+
+/// Writes an integer. Half of an answer are such, and formatting in general takes several times as long.
+fn write_integer(value: u64, out: &mut String) {
+    let mut digits = [0; 20];
+    let mut begin = digits.len();
+    let mut left = value;
+    while left >= 10 {
+        let pair = (left % 100) as usize * 2;
+        begin -= 2;
+        digits[begin..begin + 2].copy_from_slice(&PAIRS[pair..pair + 2]);
+        left /= 100;
+    }
+    if left > 0 || value == 0 {
+        begin -= 1;
+        digits[begin] = b'0' + left as u8;
+    }
+    out.push_str(str::from_utf8(&digits[begin..]).expect("digits are text"));
 }
 
 /// Writes a number in its shortest form, with an exponent below 1e-6 and from 1e21 on.
@@ -356,7 +398,10 @@ pub fn write_number(value: f64, out: &mut String) {
     let is_small_integer =
         magnitude < 9e15 && value.fract() == 0.0 && !(value == 0.0 && value.is_sign_negative());
     if is_small_integer {
-        write!(out, "{}", value as i64).expect("writing to a String cannot fail");
+        if value < 0.0 {
+            out.push('-');
+        }
+        write_integer(magnitude as u64, out);
     } else if magnitude != 0.0 && !(1e-6..1e21).contains(&magnitude) {
         let scientific = format!("{value:e}");
         match scientific.split_once('e') {
@@ -418,6 +463,9 @@ mod tests {
         f(0.0, "0");
         f(-0.0, "-0");
         f(1.0, "1");
+        f(-10.0, "-10");
+        f(109.0, "109");
+        f(8_999_999_999_999_999.0, "8999999999999999");
         f(0.1, "0.1");
         f(1e-6, "0.000001");
         f(9.9e-7, "9.9e-7");

@@ -1,17 +1,18 @@
 //! The bytes of an answer: read as they come, inflated on the fly, never more than allowed.
 
-use std::io::Write as _;
-
 use bytes::Bytes;
-use flate2::write::GzDecoder;
+use flate2::{Decompress, FlushDecompress, Status};
 use http::{HeaderMap, header};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
 use crate::upstream::{Budget, OverBudget};
 
-/// How much is inflated at a time. A packed byte becomes a thousand at most.
-const INFLATED_AT_A_TIME: usize = 8 << 10;
+/// How much is inflated at a time.
+const INFLATED_AT_A_TIME: usize = 32 << 10;
+
+/// The largest window of deflate, as a power of two. Gzip has no other.
+const WINDOW: u8 = 15;
 
 /// Why the bytes of an answer cannot be had.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -38,14 +39,53 @@ pub(crate) enum BodyError {
 pub(crate) struct Body {
     incoming: Incoming,
     packed: Packed,
-    left: u64,
-    largest: u64,
+    limit: Limit,
 }
 
 #[derive(Debug)]
 enum Packed {
     Plain,
-    Gzip(Box<GzDecoder<Vec<u8>>>),
+    Gzip(Gzip),
+}
+
+/// An answer that is being inflated.
+#[derive(Debug)]
+struct Gzip {
+    inflating: Decompress,
+    /// What was inflated last.
+    inflated: Vec<u8>,
+    is_whole: bool,
+}
+
+impl Gzip {
+    fn new() -> Self {
+        Self {
+            inflating: Decompress::new_gzip(WINDOW),
+            inflated: Vec::new(),
+            is_whole: false,
+        }
+    }
+
+    /// Inflates the next piece, if there is one, and returns how many of the sent bytes it took.
+    fn inflate(&mut self, sent: &[u8]) -> Result<usize, BodyError> {
+        if self.is_whole {
+            // Something behind the end.
+            return Err(BodyError::Gzip);
+        }
+        self.inflated.clear();
+        self.inflated.reserve(INFLATED_AT_A_TIME);
+        let before = self.inflating.total_in();
+        let status = self
+            .inflating
+            .decompress_vec(sent, &mut self.inflated, FlushDecompress::None)
+            .map_err(|_| BodyError::Gzip)?;
+        self.is_whole = status == Status::StreamEnd;
+        let taken = (self.inflating.total_in() - before) as usize;
+        if taken == 0 && self.inflated.is_empty() && !sent.is_empty() {
+            return Err(BodyError::Gzip);
+        }
+        Ok(taken)
+    }
 }
 
 impl Body {
@@ -59,21 +99,29 @@ impl Body {
         let encoding = encoding.map_or("", |value| value.to_str().unwrap_or("?"));
         let packed = match encoding {
             "" | "identity" => Packed::Plain,
-            "gzip" | "x-gzip" => Packed::Gzip(Box::new(GzDecoder::new(Vec::new()))),
+            "gzip" | "x-gzip" => Packed::Gzip(Gzip::new()),
             other => return Err(BodyError::Encoding(other.to_owned())),
         };
         Ok(Self {
             incoming,
             packed,
-            left: largest,
-            largest,
+            limit: Limit {
+                left: largest,
+                largest,
+            },
         })
     }
 
     /// Lets the answer have no more bytes than this.
     pub(crate) fn limited(mut self, largest: u64) -> Self {
-        self.left = self.left.min(largest);
-        self.largest = self.largest.min(largest);
+        let Limit {
+            left,
+            largest: most,
+        } = self.limit;
+        self.limit = Limit {
+            left: left.min(largest),
+            largest: most.min(largest),
+        };
         self
     }
 
@@ -99,8 +147,7 @@ impl Body {
         let packed = std::mem::replace(&mut self.packed, Packed::Plain);
         Inflater {
             packed,
-            left: self.left,
-            largest: self.largest,
+            limit: self.limit,
         }
     }
 
@@ -114,10 +161,7 @@ impl Body {
                 Ok(())
             })?;
         }
-        inflater.finish(budget, |inflated| {
-            all.extend_from_slice(inflated);
-            Ok(())
-        })?;
+        inflater.finish()?;
         Ok(all)
     }
 }
@@ -126,8 +170,7 @@ impl Body {
 #[derive(Debug)]
 pub(crate) struct Inflater {
     packed: Packed,
-    left: u64,
-    largest: u64,
+    limit: Limit,
 }
 
 impl Inflater {
@@ -138,51 +181,42 @@ impl Inflater {
         budget: &Budget,
         mut take: impl FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
-        if let Packed::Plain = self.packed {
-            self.count(sent.len(), budget)?;
+        let Self { packed, limit } = self;
+        let Packed::Gzip(gzip) = packed else {
+            limit.count(sent.len(), budget)?;
             return take(sent);
-        }
-        for piece in sent.chunks(INFLATED_AT_A_TIME) {
-            let Packed::Gzip(decoder) = &mut self.packed else {
-                return Ok(());
-            };
-            decoder.write_all(piece).map_err(|_| BodyError::Gzip)?;
-            self.hand_on(budget, &mut take)?;
-        }
-        Ok(())
-    }
-
-    /// Hands on what is left at the end.
-    pub(crate) fn finish<E: From<BodyError>>(
-        &mut self,
-        budget: &Budget,
-        mut take: impl FnMut(&[u8]) -> Result<(), E>,
-    ) -> Result<(), E> {
-        if let Packed::Gzip(decoder) = &mut self.packed {
-            decoder.try_finish().map_err(|_| BodyError::Ended)?;
-            self.hand_on(budget, &mut take)?;
-        }
-        Ok(())
-    }
-
-    fn hand_on<E: From<BodyError>>(
-        &mut self,
-        budget: &Budget,
-        take: &mut impl FnMut(&[u8]) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let Packed::Gzip(decoder) = &mut self.packed else {
-            return Ok(());
         };
-        let mut inflated = std::mem::take(decoder.get_mut());
-        self.count(inflated.len(), budget)?;
-        take(&inflated)?;
-        inflated.clear();
-        if let Packed::Gzip(decoder) = &mut self.packed {
-            *decoder.get_mut() = inflated;
+        let mut left = sent;
+        loop {
+            let taken = gzip.inflate(left)?;
+            left = left.get(taken..).unwrap_or_default();
+            limit.count(gzip.inflated.len(), budget)?;
+            take(&gzip.inflated)?;
+            // A full piece may have more behind it.
+            let has_more = !gzip.is_whole && gzip.inflated.len() >= INFLATED_AT_A_TIME;
+            if left.is_empty() && !has_more {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
+    /// Makes sure that nothing is missing at the end.
+    pub(crate) fn finish(&self) -> Result<(), BodyError> {
+        match &self.packed {
+            Packed::Gzip(gzip) if !gzip.is_whole => Err(BodyError::Ended),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// How many bytes an answer may have.
+#[derive(Clone, Copy, Debug)]
+struct Limit {
+    left: u64,
+    largest: u64,
+}
+
+impl Limit {
     fn count(&mut self, bytes: usize, budget: &Budget) -> Result<(), BodyError> {
         let bytes = bytes as u64;
         self.left = self

@@ -119,11 +119,10 @@ impl Web {
                 protocol,
                 form: request.form.encoded(),
             };
-            let status = response.status().as_u16();
-            match response.body().size_hint().exact() {
-                Some(bytes) => self.log.write(&entry, status, bytes, started.elapsed()),
-                None => response = self.log_at_end(response, entry, started),
-            }
+            let (status, log) = (response.status().as_u16(), self.log.clone());
+            response = at_end(response, move |bytes| {
+                log.write(&entry, status, bytes, started.elapsed());
+            });
         }
         if is_head {
             response = response.map(|_| Body::empty());
@@ -146,13 +145,12 @@ impl Web {
                     None => self.answer(request, route).await,
                     Some(refusal) => refusal,
                 };
-                self.state.telemetry.http.record(
-                    route.handler,
-                    response.status().as_u16(),
-                    started.elapsed(),
-                    response.body().size_hint().lower(),
-                );
-                response
+                let (state, handler) = (Arc::clone(&self.state), route.handler);
+                let status = response.status().as_u16();
+                at_end(response, move |bytes| {
+                    let counts = &state.telemetry.http;
+                    counts.record(handler, status, started.elapsed(), bytes);
+                })
             }
             Found::Elsewhere(status, path) => {
                 let mut location = escape_path(&path);
@@ -256,35 +254,31 @@ impl Web {
         let allowed = &self.state.settings.cors_origin;
         cors::complete(&request.headers, response.headers_mut(), allowed);
     }
-
-    /// Has an answer that is still being made logged when it has ended, however it ends.
-    fn log_at_end(&self, response: Response, entry: Entry, started: Instant) -> Response {
-        let status = response.status().as_u16();
-        let log = self.log.clone();
-        response.map(|body| {
-            Body::new(Logged {
-                body,
-                bytes: 0,
-                log,
-                entry,
-                status,
-                started,
-            })
-        })
-    }
 }
 
-/// A body that is logged when it is dropped.
-struct Logged {
+/// Does something with the length of an answer's body: at once if that is known, else when the answer has ended, however it ends.
+fn at_end(response: Response, told: impl FnOnce(u64) + Send + Unpin + 'static) -> Response {
+    if let Some(bytes) = response.body().size_hint().exact() {
+        told(bytes);
+        return response;
+    }
+    response.map(|body| {
+        Body::new(Counted {
+            body,
+            bytes: 0,
+            told: Some(told),
+        })
+    })
+}
+
+/// A body that tells its length when it is dropped.
+struct Counted<T: FnOnce(u64)> {
     body: Body,
     bytes: u64,
-    log: Log,
-    entry: Entry,
-    status: u16,
-    started: Instant,
+    told: Option<T>,
 }
 
-impl http_body::Body for Logged {
+impl<T: FnOnce(u64) + Unpin> http_body::Body for Counted<T> {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -304,10 +298,11 @@ impl http_body::Body for Logged {
     }
 }
 
-impl Drop for Logged {
+impl<T: FnOnce(u64)> Drop for Counted<T> {
     fn drop(&mut self) {
-        let took = self.started.elapsed();
-        self.log.write(&self.entry, self.status, self.bytes, took);
+        if let Some(told) = self.told.take() {
+            told(self.bytes);
+        }
     }
 }
 

@@ -3,13 +3,14 @@
 //! In reading order:
 //!
 //! * [`columns`], [`samples`]: the answer to a query, onto a grid or as it is; [`Decoded`]
-//! * [`Stream`]: the same while the answer comes; [`Shape`]: what is done to labels on the way
+//! * [`Stream`]: the same while the answer comes; [`Shape`]: what is done to labels on the way; [`Size`]: what it takes
 //! * [`words`], [`label_sets`]: the answers to `labels`, `label/x/values` and `series`
 //! * [`DecodeError`]: what else a server may send
 //! * `query`: the visitor that does the work; `annotations`: warnings and infos
 //!
 //! Nothing is kept of the text: labels go from a buffer that is used again into sorted sets, numbers straight to their places. What
-//! a server can make the proxy hold is bounded by the length of the body, which the caller limits, and by `most_samples`.
+//! a server can make the proxy hold is bounded by the length of the body, which the caller limits, and by `most_samples`, of which
+//! a series takes as many as it has room for.
 
 mod annotations;
 mod query;
@@ -31,7 +32,7 @@ use crate::{
 
 /// What a server says beside the result.
 pub use annotations::Annotations;
-pub use query::{OnGrid, OwnTimes, Sink};
+pub use query::{OnGrid, OwnTimes, Sink, Size};
 pub use shape::Shape;
 pub use stream::Stream;
 
@@ -127,14 +128,14 @@ fn decode<S: Sink>(
     sink: S,
     shape: &Shape,
     most_samples: usize,
-) -> Result<(Decoded<S::Data>, usize), DecodeError> {
+) -> Result<(Decoded<S::Data>, Size), DecodeError> {
     check_status(status, body)?;
     match query::read(body, sink, shape, most_samples, None)? {
-        query::Read::Done(decoded, samples) => Ok((decoded, samples)),
+        query::Read::Done(decoded, size) => Ok((decoded, size)),
         // The type came behind the result: now it is known.
         query::Read::TypeCameLate(sink, result_type) => {
             match query::read(body, sink, shape, most_samples, Some(result_type))? {
-                query::Read::Done(decoded, samples) => Ok((decoded, samples)),
+                query::Read::Done(decoded, size) => Ok((decoded, size)),
                 query::Read::TypeCameLate(..) => Err(DecodeError::Bad("no result".to_owned())),
             }
         }

@@ -8,7 +8,7 @@
 use std::fmt;
 
 use super::{
-    DecodeError, Decoded, ResultType, Shape, Sink, decode,
+    DecodeError, Decoded, ResultType, Shape, Sink, Size, decode,
     query::{OwnTimes, State},
 };
 use crate::series::Histogram;
@@ -43,8 +43,8 @@ const STARTS: [(&[u8], ResultType); 2] = [
 /// let mut stream = Stream::new(sink, Shape::default(), 1000);
 /// stream.push(br#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"va"#)?;
 /// stream.push(br#"lue":[60,"2"]}]}}"#)?;
-/// let (decoded, samples) = stream.finish()?;
-/// assert_eq!(samples, 1);
+/// let (decoded, size) = stream.finish()?;
+/// assert_eq!(size.samples, 1);
 /// assert_eq!(decoded.series[0].data.get(0), Some(2.0));
 /// # Ok::<(), promxy::servergroup::decode::DecodeError>(())
 /// ```
@@ -97,9 +97,9 @@ impl<S: Sink> Stream<S> {
         }
     }
 
-    /// Returns how many samples were read.
-    pub fn samples(&self) -> usize {
-        self.most_samples - self.state.left
+    /// Returns what was read so far.
+    pub fn size(&self) -> Size {
+        self.state.size()
     }
 
     /// Takes the next bytes.
@@ -186,11 +186,11 @@ impl<S: Sink> Stream<S> {
         Ok(at)
     }
 
-    /// Takes the end of the answer. Returns how many samples there were, too.
-    pub fn finish(mut self) -> Result<(Decoded<S::Data>, usize), DecodeError> {
+    /// Takes the end of the answer. Returns what it takes, too.
+    pub fn finish(mut self) -> Result<(Decoded<S::Data>, Size), DecodeError> {
         self.worth = 0;
         self.read_on()?;
-        let samples = self.samples();
+        let size = self.size();
         match self.phase {
             Phase::Head | Phase::Whole => decode(
                 200,
@@ -206,7 +206,7 @@ impl<S: Sink> Stream<S> {
                 let nothing: OwnTimes<Histogram> = OwnTimes::new();
                 let (around, _) = decode(200, &self.around, nothing, &Shape::default(), 1)?;
                 let decoded = self.state.decoded(self.result_type, around.annotations);
-                Ok((decoded, samples))
+                Ok((decoded, size))
             }
         }
     }

@@ -105,6 +105,32 @@ fn too_many_samples_are_refused() {
 }
 
 #[test]
+fn series_take_what_they_have_room_for() {
+    let body = br#"{"status":"success","data":{"resultType":"matrix","result":[{"metric":{"a":"1"},"values":[[1,"1"]]},{"metric":{ "a":"2"},"values":[[1,"1"],[2,"1"]]}]}}"#;
+    let grid = Grid {
+        start: 1000,
+        end: 100_000,
+        step: 1000,
+    };
+    let read = |most| {
+        let sink = OnGrid::<Histogram>::new(grid, 0);
+        let mut stream = Stream::new(sink, Shape::default(), most);
+        stream.push(body)?;
+        stream.finish().map(|(_, size)| size)
+    };
+    let size = Size {
+        samples: 200,
+        empty: 197,
+    };
+    assert_eq!(read(MOST), Ok(size));
+    assert_eq!(read(150), Err(DecodeError::TooManySamples(150)));
+    assert_eq!(
+        columns(200, body, grid, 0, 150),
+        Err(DecodeError::TooManySamples(150))
+    );
+}
+
+#[test]
 fn samples_off_the_grid_are_counted() {
     let body = br#"{"status":"success","data":{"resultType":"matrix","result":[{"metric":{},"values":[[0,"1"],[60,"2"],[61,"3"],[600,"4"]]}]}}"#;
     let grid = Grid {

@@ -154,10 +154,15 @@ impl Member {
         let result = asking.await;
         let took: Duration = begin.elapsed();
         self.host.count(call, Outcome::of(&result), took);
-        result.map_err(|failure| UpstreamError {
+        result.map_err(|failure| self.named(&failure))
+    }
+
+    /// Names the target in what went wrong.
+    fn named(&self, failure: &Failure) -> UpstreamError {
+        UpstreamError {
             kind: failure.kind,
             message: format!("error in target={}: {}", self.name, failure.text),
-        })
+        }
     }
 
     /// Returns the windows of time of the group as they are now.

@@ -16,8 +16,8 @@ use crate::{
     plan::{Fetch, expr_for_target, split},
     series::{Column, Native, Samples, Series},
     servergroup::{
-        body::{Body, Inflater},
-        decode::{DecodeError, Decoded, OnGrid, OwnTimes, Sink, Stream},
+        body::{Body, BodyError, Inflater},
+        decode::{DecodeError, Decoded, OnGrid, OwnTimes, Sink, Size, Stream},
         metrics::Filtered,
         request::{ApiRequest, Call, seconds},
         time_range::{Grid, step_shift},
@@ -82,7 +82,14 @@ impl Member {
                 let asking = self.query_part(&text, part, part, asker);
                 let found = self.counted(call, asking).await?;
                 answer.annotations.merge(found.annotations);
-                join(&mut answer.data, found.data, part, asked.grid);
+                join(
+                    &mut answer.data,
+                    found.data,
+                    part,
+                    asked.grid,
+                    &asker.budget,
+                )
+                .map_err(|failure| self.named(&failure))?;
             }
         }
         if self.shape.can_merge_series() && !asked.is_partial() {
@@ -224,7 +231,7 @@ impl Member {
         let mut reading = Reading {
             inflater: body.inflater(),
             stream: Stream::new(sink, self.shape.clone(), most.saturating_add(1)),
-            counted: 0,
+            counted: Size::default(),
             budget: Arc::clone(&asker.budget),
         };
         loop {
@@ -267,8 +274,8 @@ pub(super) fn selector_text(matchers: &[Matcher]) -> String {
 struct Reading<S: Sink> {
     inflater: Inflater,
     stream: Stream<S>,
-    /// How many of its samples were taken from the budget.
-    counted: usize,
+    /// What of it was taken from the budget.
+    counted: Size,
     budget: Arc<Budget>,
 }
 
@@ -288,27 +295,29 @@ impl<S: Sink> Reading<S> {
         self.count()
     }
 
-    fn finish(mut self) -> Result<Decoded<S::Data>, Failure> {
-        let Self {
-            inflater,
-            stream,
-            budget,
-            ..
-        } = &mut self;
-        inflater.finish(budget, |text| stream.push(text).map_err(Failure::from))?;
-        self.count()?;
+    fn finish(self) -> Result<Decoded<S::Data>, Failure> {
+        self.inflater.finish()?;
         let (counted, budget) = (self.counted, self.budget);
-        let (decoded, samples) = self.stream.finish()?;
-        take_samples(&budget, samples.saturating_sub(counted))?;
+        let (decoded, size) = self.stream.finish()?;
+        take_more(&budget, counted, size)?;
         Ok(decoded)
     }
 
     fn count(&mut self) -> Result<(), Failure> {
-        let samples = self.stream.samples();
-        take_samples(&self.budget, samples - self.counted)?;
-        self.counted = samples;
+        let size = self.stream.size();
+        take_more(&self.budget, self.counted, size)?;
+        self.counted = size;
         Ok(())
     }
+}
+
+/// Takes from a budget what has been added since it was asked last. Room that stays empty is memory for which no text has come.
+fn take_more(budget: &Budget, before: Size, now: Size) -> Result<(), Failure> {
+    take_samples(budget, now.samples.saturating_sub(before.samples))?;
+    let empty = now.empty.saturating_sub(before.empty) * size_of::<f64>();
+    budget.take_bytes(empty as u64).map_err(|over| match over {
+        OverBudget::Bytes(most) | OverBudget::Samples(most) => BodyError::OverBudget(most).into(),
+    })
 }
 
 pub(super) fn take_samples(budget: &Budget, samples: usize) -> Result<(), Failure> {
@@ -321,13 +330,15 @@ pub(super) fn take_samples(budget: &Budget, samples: usize) -> Result<(), Failur
     budget.take_samples(samples as u64).map_err(over)
 }
 
-/// Puts the columns of a part of a grid into those of the whole; of equal labels, the first's into the first.
+/// Puts the columns of a part of a grid into those of the whole; of equal labels, the first's into the first. What the columns of
+/// the part have taken from the budget is given back.
 fn join(
     whole: &mut Vec<Series<Column<Native>>>,
     part: Vec<Series<Column<Native>>>,
     part_grid: Grid,
     grid: Grid,
-) {
+    budget: &Budget,
+) -> Result<(), Failure> {
     let mut known: HashMap<Labels, VecDeque<usize>> = HashMap::with_capacity(whole.len());
     for (place, series) in whole.iter().enumerate() {
         known
@@ -341,6 +352,7 @@ fn join(
         let places = known.get_mut(&series.labels);
         let place = places.and_then(VecDeque::pop_front).unwrap_or(whole.len());
         if place == whole.len() {
+            take_samples(budget, length)?;
             whole.push(Series {
                 labels: series.labels.clone(),
                 data: Column::empty(length),
@@ -358,5 +370,7 @@ fn join(
                 column.set_histogram(at, Arc::clone(histogram));
             }
         }
+        budget.give_back_samples(series.data.len() as u64);
     }
+    Ok(())
 }

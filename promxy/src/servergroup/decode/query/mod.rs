@@ -3,6 +3,7 @@
 //! Visitors nest as the answer does: envelope, data, result, series, samples. All share one [`State`], so that buffers are used
 //! again from series to series, and hand samples to a [`Sink`], which knows what is made of them.
 
+mod plain;
 mod sink;
 mod values;
 
@@ -14,13 +15,14 @@ use super::{
     Annotations, DecodeError, Decoded, ResultType, Shape, bad, check_envelope, read_object,
 };
 use crate::series::{FromShown, Histogram, Series};
+use plain::Unread;
 pub use sink::{OnGrid, OwnTimes, Sink};
 use values::{HistogramSeed, Number, Pair};
 
 /// What reading came to.
 pub(super) enum Read<S: Sink> {
-    /// The answer, and how many samples it has.
-    Done(Decoded<S::Data>, usize),
+    /// The answer, and what it takes.
+    Done(Decoded<S::Data>, Size),
     /// The result stood before its type, and was not read.
     TypeCameLate(S, ResultType),
 }
@@ -47,9 +49,18 @@ pub(super) fn read<S: Sink>(
     if !state.is_read {
         return Ok(Read::TypeCameLate(state.sink, result_type));
     }
-    let samples = most_samples - state.left;
+    let size = state.size();
     let decoded = state.decoded(result_type, envelope.annotations);
-    Ok(Read::Done(decoded, samples))
+    Ok(Read::Done(decoded, size))
+}
+
+/// What series take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Size {
+    /// How many samples they have, or have room for.
+    pub samples: usize,
+    /// For how many samples there is room in vain: times of the grid at which series have none.
+    pub empty: usize,
 }
 
 /// What all visitors share.
@@ -58,7 +69,9 @@ pub(super) struct State<S: Sink> {
     shape: Shape,
     most_samples: usize,
     /// How many more samples may come. Zero means that there were too many.
-    pub(super) left: usize,
+    left: usize,
+    /// How much of the room of all series is empty.
+    empty: usize,
     series: Vec<Series<S::Data>>,
     result_type: Option<ResultType>,
     /// Whether the result was read.
@@ -72,6 +85,7 @@ impl<S: Sink> State<S> {
             shape,
             most_samples,
             left: most_samples,
+            empty: 0,
             series: Vec::new(),
             result_type: None,
             is_read: false,
@@ -79,11 +93,39 @@ impl<S: Sink> State<S> {
     }
 
     fn count<E: Error>(&mut self) -> Result<(), E> {
-        self.left = self.left.saturating_sub(1);
+        self.take(1)
+    }
+
+    fn take<E: Error>(&mut self, samples: usize) -> Result<(), E> {
+        self.left = self.left.saturating_sub(samples);
         if self.left == 0 {
             return Err(E::custom("too many samples"));
         }
         Ok(())
+    }
+
+    /// Adds a series. `left_before` is how many samples were left when it began: what it has room for counts, so that a
+    /// few samples on many long grids are not for free.
+    fn add<E: Error>(
+        &mut self,
+        labels: Vec<(Cow<'_, str>, Cow<'_, str>)>,
+        data: S::Data,
+        left_before: usize,
+    ) -> Result<(), E> {
+        let empty = self.sink.room().saturating_sub(left_before - self.left);
+        self.take(empty)?;
+        self.empty += empty;
+        let labels = self.shape.labels(labels);
+        self.series.push(Series { labels, data });
+        Ok(())
+    }
+
+    /// Returns what was read so far.
+    pub(super) fn size(&self) -> Size {
+        Size {
+            samples: self.most_samples - self.left,
+            empty: self.empty,
+        }
     }
 
     /// Says why reading failed.
@@ -97,6 +139,27 @@ impl<S: Sink> State<S> {
     /// Reads one series of the list, and says where in `text` it ends; `None` if it goes on behind the end of `text`.
     pub(super) fn one_series(&mut self, text: &[u8]) -> Result<Option<usize>, DecodeError> {
         let (left, off_grid) = (self.left, *self.sink.off_grid());
+        let mut data = self.sink.start();
+        let read = plain::series(text, |time, value| {
+            self.count()
+                .map(|()| self.sink.float(&mut data, time, value))
+        });
+        match read {
+            Ok(Ok((labels, length))) => {
+                let added = self.add(labels, data, left);
+                return added
+                    .map(|()| Some(length))
+                    .map_err(|error| self.why(&error));
+            }
+            Ok(Err(error)) => return Err(self.why(&error)),
+            Err(unread) => {
+                self.left = left;
+                *self.sink.off_grid() = off_grid;
+                if unread == Unread::Unfinished {
+                    return Ok(None);
+                }
+            }
+        }
         let mut reader = super::reader(text);
         match (OneSeries { state: self }).deserialize(&mut reader) {
             Ok(()) => Ok(Some(reader.into_iter::<IgnoredAny>().byte_offset())),
@@ -254,11 +317,11 @@ impl<'de, S: Sink> Visitor<'de> for Data<'_, S> {
                             }
                             ResultType::Scalar => {
                                 let (time, value) = map.next_value_seed(Pair(Number))?;
+                                let left_before = state.left;
                                 state.count()?;
                                 let mut data = state.sink.start();
                                 state.sink.float(&mut data, time, value);
-                                let labels = state.shape.labels(Vec::new());
-                                state.series.push(Series { labels, data });
+                                state.add(Vec::new(), data, left_before)?;
                             }
                             ResultType::String => {
                                 map.next_value::<IgnoredAny>()?;
@@ -319,6 +382,7 @@ impl<'de, S: Sink> Visitor<'de> for OneSeries<'_, S> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let state = self.state;
+        let left_before = state.left;
         let mut data = state.sink.start();
         let mut labels: Vec<(Cow<'de, str>, Cow<'de, str>)> = Vec::new();
         while let Some(key) = map.next_key_seed(Word)? {
@@ -349,9 +413,7 @@ impl<'de, S: Sink> Visitor<'de> for OneSeries<'_, S> {
                 }
             }
         }
-        let labels = state.shape.labels(labels);
-        state.series.push(Series { labels, data });
-        Ok(())
+        state.add(labels, data, left_before)
     }
 }
 

@@ -17,6 +17,9 @@ pub trait Sink {
     /// Makes room for a series.
     fn start(&self) -> Self::Data;
 
+    /// Returns for how many samples there is room in every series, however few it has.
+    fn room(&self) -> usize;
+
     /// Takes a number; the time is in milliseconds since 1970.
     fn float(&mut self, data: &mut Self::Data, time: i64, value: f64);
 
@@ -71,6 +74,10 @@ impl<H: FromShown> Sink for OnGrid<H> {
         Column::empty(self.length)
     }
 
+    fn room(&self) -> usize {
+        self.length
+    }
+
     fn float(&mut self, data: &mut Self::Data, time: i64, value: f64) {
         if let Some(place) = self.place(time) {
             data.set(place, value);
@@ -112,6 +119,10 @@ impl<H: FromShown> Sink for OwnTimes<H> {
 
     fn start(&self) -> Self::Data {
         Samples::default()
+    }
+
+    fn room(&self) -> usize {
+        0
     }
 
     fn float(&mut self, data: &mut Self::Data, time: i64, value: f64) {
