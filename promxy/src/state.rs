@@ -11,7 +11,10 @@ use std::{
 use arc_swap::ArcSwap;
 use http::{HeaderMap, HeaderName};
 use jiff::Timestamp;
-use tokio::sync::{Mutex, Semaphore};
+use tokio::{
+    sync::{Mutex, Semaphore},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -20,7 +23,7 @@ use crate::{
     query::Queries,
     servergroup::{Groups, NotReady},
     telemetry::{Telemetry, active_queries::ActiveQueries, query_log::QueryLog},
-    upstream::{Asker, Budget, Upstream},
+    upstream::{Asker, Budget, Upstream, share_of_targets},
 };
 
 /// How many bytes the answers to one request may have, inflated.
@@ -100,6 +103,10 @@ impl State {
             headers: self.forwarded(headers),
             lookback_ms: None,
             budget: Arc::new(Budget::new(MOST_BYTES, samples)),
+            deadline: self
+                .flags
+                .query_timeout
+                .and_then(|limit| Instant::now().checked_add(share_of_targets(limit))),
         }
     }
 

@@ -12,10 +12,12 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use promql::{parser::Matcher, storage::BoxFuture};
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use crate::{
     labels::Labels,
@@ -96,6 +98,14 @@ pub struct Asker {
     pub lookback_ms: Option<i64>,
     /// What all requests of one query may read together.
     pub budget: Arc<Budget>,
+    /// When a target that has not answered counts as failed. Nobody waits for ever: who asks has a limit, and this comes before it.
+    pub deadline: Option<Instant>,
+}
+
+/// Returns how long targets may take of the time of a request. The rest is for making an answer of what others have said, or an
+/// error that names those that have not answered.
+pub fn share_of_targets(limit: Duration) -> Duration {
+    limit - limit / 20
 }
 
 /// How much the answers to one query may take. Shared by all its requests.

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     config::Groups,
     servergroup::time_range::Grid,
-    upstream::{Asker, Budget},
+    upstream::{Asker, Budget, share_of_targets},
 };
 
 /// Queries with fewer samples and steps than this are evaluated at once: handing them to another thread takes longer.
@@ -45,6 +45,7 @@ pub(super) async fn run(
         headers: Arc::clone(&params.headers),
         lookback_ms: params.lookback_ms,
         budget: Arc::new(Budget::new(limits.max_bytes, limits.max_samples)),
+        deadline: begun.checked_add(share_of_targets(limit)),
     };
     let gathering = gather(source, &query, grid, &asker);
     let gathered = within(deadline, "expression evaluation", gathering).await??;

@@ -72,10 +72,14 @@ impl Drop for Counted<'_> {
 /// Answers a remote read.
 pub async fn answer(state: &State, request: &Request) -> Response {
     let _counted = Counted::new(state);
-    // The semaphore is never closed.
-    let _place = state.remote_reads.acquire().await.ok();
     let limit = state.flags.query_timeout.unwrap_or(Duration::MAX);
-    let reading = timeout(limit, read(state, request)).await;
+    let asker = state.asker(&request.headers);
+    let reading = timeout(limit, async {
+        // The semaphore is never closed.
+        let _place = state.remote_reads.acquire().await.ok();
+        read(state, request, &asker).await
+    });
+    let reading = reading.await;
     let out_of_time = || Refusal::Servers("remote read timed out".to_owned());
     match reading.unwrap_or_else(|_| Err(out_of_time())) {
         Ok(response) => response,
@@ -84,7 +88,7 @@ pub async fn answer(state: &State, request: &Request) -> Response {
     }
 }
 
-async fn read(state: &State, request: &Request) -> Result<Response, Refusal> {
+async fn read(state: &State, request: &Request, asker: &Asker) -> Result<Response, Refusal> {
     let asked: ReadRequest =
         decode(&request.body, LONGEST).map_err(|error| Refusal::Request(error.to_string()))?;
     let form = negotiate(&asked.accepted_response_types)?;
@@ -95,11 +99,10 @@ async fn read(state: &State, request: &Request) -> Result<Response, Refusal> {
         .iter()
         .map(|(name, value)| (name.as_str(), value.as_str()))
         .collect();
-    let asker = state.asker(&request.headers);
     let found = asked
         .queries
         .iter()
-        .map(|query| select(state, query, &external, &asker));
+        .map(|query| select(state, query, &external, asker));
     let found = try_join_all(found).await?;
     // Chunks are of numbers, so histograms are sent as samples to those who take them.
     let has_histograms = found

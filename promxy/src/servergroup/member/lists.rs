@@ -52,7 +52,7 @@ impl Member {
                 annotations,
             })
         };
-        self.counted(request.call, asking).await
+        self.counted(request.call, asker, asking).await
     }
 
     /// Lists the label names of the series that fulfil a selector, or of all.
@@ -77,7 +77,7 @@ impl Member {
             };
             Ok(Answer { data, annotations })
         };
-        self.counted(request.call, asking).await
+        self.counted(request.call, asker, asking).await
     }
 
     /// Lists the values of a label among the series that fulfil a selector, or among all.
@@ -105,7 +105,7 @@ impl Member {
             data.dedup();
             Ok(Answer { data, annotations })
         };
-        self.counted(request.call, asking).await
+        self.counted(request.call, asker, asking).await
     }
 
     /// Returns what the target knows of metrics. A limit is for the united answer, so that it does not hang on chance (S13).
@@ -127,7 +127,7 @@ impl Member {
             let body = self.ask_list(&request, asker).await?;
             Ok(decode::other(200, &body)?)
         };
-        self.counted(request.call, asking).await
+        self.counted(request.call, asker, asking).await
     }
 
     /// Returns the exemplars of the series that fulfil a selector.
@@ -153,7 +153,7 @@ impl Member {
             let found = found.into_iter().map(|shown| shown.read(&self.shape));
             found.collect::<Result<Vec<Exemplars>, Failure>>()
         };
-        self.counted(request.call, asking).await
+        self.counted(request.call, asker, asking).await
     }
 
     fn filtered_selector(&self, matchers: &[Matcher], what: Filtered) -> Option<Vec<Matcher>> {

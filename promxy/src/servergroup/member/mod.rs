@@ -16,7 +16,7 @@ use std::{
 use arc_swap::ArcSwapOption;
 use http::{HeaderName, HeaderValue};
 use shared::http::client::Client;
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::timeout_at};
 
 use super::{
     body::BodyError,
@@ -29,7 +29,7 @@ use crate::{
     config::ServerGroup,
     labels::filter::LabelFilter,
     plan::TargetRules,
-    upstream::{FailureKind, UpstreamError},
+    upstream::{Asker, FailureKind, UpstreamError},
 };
 
 pub(crate) use lists::Listed;
@@ -143,15 +143,26 @@ impl Member {
         }
     }
 
-    /// Waits for its turn, does something, counts it, and names the target in what went wrong.
+    /// Waits for its turn, does something as long as there is time, counts it, and names the target in what went wrong.
     async fn counted<T>(
         &self,
         call: Call,
+        asker: &Asker,
         asking: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, UpstreamError> {
-        let _permit = self.permits.acquire().await;
-        let begin = Instant::now();
-        let result = asking.await;
+        let mut begin = Instant::now();
+        let asking = async {
+            let _permit = self.permits.acquire().await;
+            begin = Instant::now();
+            asking.await
+        };
+        let result = match asker.deadline {
+            Some(deadline) => timeout_at(deadline, asking).await.unwrap_or_else(|_| {
+                let text = "context deadline exceeded";
+                Err(Failure::new(FailureKind::Timeout, text))
+            }),
+            None => asking.await,
+        };
         let took: Duration = begin.elapsed();
         self.host.count(call, Outcome::of(&result), took);
         result.map_err(|failure| self.named(&failure))

@@ -75,12 +75,12 @@ impl Member {
         let mut answer: Answer<Vec<Series<Column<Native>>>> = Answer::default();
         if let [part] = parts.as_slice() {
             let asking = self.query_part(&text, *part, asked.grid, asker);
-            answer = self.counted(call, asking).await?;
+            answer = self.counted(call, asker, asking).await?;
         } else {
             // One after the other: together they are one answer, and no more of the target's time than that.
             for part in parts {
                 let asking = self.query_part(&text, part, part, asker);
-                let found = self.counted(call, asking).await?;
+                let found = self.counted(call, asker, asking).await?;
                 answer.annotations.merge(found.annotations);
                 join(
                     &mut answer.data,
@@ -172,10 +172,10 @@ impl Member {
         };
         let mut answer = if self.common.config.remote_read.is_some() {
             let asking = self.remote_read(&asked, start, end, asker);
-            self.counted(Call::Raw, asking).await?
+            self.counted(Call::Raw, asker, asking).await?
         } else {
             let asking = self.raw_query(&asked, start, end, asker);
-            self.counted(Call::Raw, asking).await?
+            self.counted(Call::Raw, asker, asking).await?
         };
         for series in &mut answer.data {
             // Whole seconds are asked for, and older servers count the first moment of a range to it.
