@@ -2,7 +2,7 @@
 
 use std::{
     fmt, io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdListener},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -21,7 +21,7 @@ use shared::{
     lifecycle::{Drained, Tasks},
 };
 use tokio::{
-    net::{TcpListener, lookup_host},
+    net::{TcpListener, TcpSocket, lookup_host},
     sync::{Mutex, Semaphore},
 };
 use tokio_util::sync::CancellationToken;
@@ -46,6 +46,8 @@ use crate::{
 
 /// How many clients there may be at a time; more wait in the kernel's queue.
 const CONNECTIONS: usize = 16_384;
+/// How long that queue is, if the system lets it. One that is full makes clients wait for a second and more, health checks too.
+const QUEUE: u32 = 4096;
 /// How long tasks may take to end once nothing is to be served any more.
 const LAST_TASKS: Duration = Duration::from_secs(2);
 /// What stands for no limit where one has to be given.
@@ -312,10 +314,7 @@ async fn bind(address: &str) -> Result<TcpListener, String> {
     };
     let mut refused = failed("no such host".to_owned());
     for address in addresses {
-        match StdListener::bind(address).and_then(|listener| {
-            listener.set_nonblocking(true)?;
-            TcpListener::from_std(listener)
-        }) {
+        match listen(address) {
             Ok(listener) => return Ok(listener),
             Err(reason) => {
                 let text = match reason.kind() {
@@ -334,4 +333,15 @@ async fn bind(address: &str) -> Result<TcpListener, String> {
         }
     }
     Err(refused)
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()
+    } else {
+        TcpSocket::new_v6()
+    }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(QUEUE)
 }

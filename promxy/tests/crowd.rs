@@ -84,16 +84,16 @@ fn server() -> Stub {
     })
 }
 
-/// Every tenth query is heavy, every twentieth takes too much.
+/// Every twentieth query is heavy, every fortieth takes too much.
 fn path(number: usize) -> String {
     let range = |query| {
         let (steps, start) = (HEAVY.1, START);
         let end = start + 15 * (steps - 1);
         format!("/api/v1/query_range?query={query}&start={start}&end={end}&step=15")
     };
-    match number % 20 {
-        0 | 10 => range("heavy"),
-        5 => range("hungry"),
+    match number % 40 {
+        0 | 20 => range("heavy"),
+        30 => range("hungry"),
         _ => format!("/api/v1/query?query=light&time={START}"),
     }
 }
@@ -176,14 +176,18 @@ fn crowd(name: &str, args: &[&str]) -> usize {
     let healthy = {
         let is_over = Arc::clone(&is_over);
         thread::spawn(move || {
-            let (mut asked, mut slowest) = (0, Duration::ZERO);
+            let idle = server();
+            let (mut asked, mut slowest) = (0, [Duration::ZERO; 2]);
             while !is_over.load(Relaxed) {
-                let asking = Instant::now();
-                let bytes = bytes_of("GET", "/-/healthy", &[], b"");
-                let answer = request_within(port, &bytes, PATIENCE);
-                assert_eq!(answer.map(|answer| answer.status), Some(200), "/-/healthy");
+                // What a server with nothing else to do takes on this machine is no fault of promxy.
+                for (port, slowest) in [port, idle.port].iter().zip(&mut slowest) {
+                    let asking = Instant::now();
+                    let bytes = bytes_of("GET", "/-/healthy", &[], b"");
+                    let answer = request_within(*port, &bytes, PATIENCE);
+                    assert_eq!(answer.map(|answer| answer.status), Some(200), "/-/healthy");
+                    *slowest = asking.elapsed().max(*slowest);
+                }
                 asked += 1;
-                slowest = slowest.max(asking.elapsed());
                 thread::sleep(Duration::from_millis(20));
             }
             (asked, slowest)
@@ -201,9 +205,11 @@ fn crowd(name: &str, args: &[&str]) -> usize {
     let above = peak(&promxy).saturating_sub(before);
     println!(
         "{name}: {CLIENTS} queries at once in {took:.1?}: {tally:?}\n  most memory: {} MB, {} MB above that before; \
-         /-/healthy: {asked} asked and answered, the slowest in {slowest:.1?}",
+         /-/healthy: {asked} asked and answered, the slowest in {:.1?} (of an idle server in this test: {:.1?})",
         (before + above) >> 20,
-        above >> 20
+        above >> 20,
+        slowest[0],
+        slowest[1]
     );
     assert!(
         !tally.keys().any(|what| what.starts_with("wrong")),
