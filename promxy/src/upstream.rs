@@ -105,7 +105,7 @@ pub struct Asker {
 /// Returns how long targets may take of the time of a request. The rest is for making an answer of what others have said, or an
 /// error that names those that have not answered.
 pub fn share_of_targets(limit: Duration) -> Duration {
-    limit - limit / 20
+    limit.saturating_sub(limit / 20)
 }
 
 /// How much the answers to one query may take. Shared by all its requests.

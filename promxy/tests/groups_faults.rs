@@ -220,6 +220,34 @@ async fn a_timeout_ends_the_wait_for_headers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_is_silent_at_the_deadline_is_named_and_its_replicas_answer() {
+    let begun = "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{\"status\":\"success\",";
+    let (good, hung) = (
+        healthy(),
+        Stub::new(move |_| Reply::Hang(begun.as_bytes().to_vec())),
+    );
+    let ask = async |targets: &[&Stub]| {
+        let running = start(&one_group(targets, ""));
+        let asker = Asker {
+            deadline: Some(tokio::time::Instant::now() + Duration::from_millis(300)),
+            ..Asker::default()
+        };
+        let answer = running.groups.query("up", NOW, &asker).await?;
+        Ok::<usize, UpstreamError>(answer.data[0].series.len())
+    };
+    let error = ask(&[&hung]).await.unwrap_err();
+    assert_eq!(error.kind, FailureKind::Timeout);
+    assert_eq!(
+        error.message,
+        format!(
+            "error in servergroup ord=0: error in target=http://{}: context deadline exceeded",
+            hung.address
+        )
+    );
+    assert_eq!(ask(&[&hung, &good]).await, Ok(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_failed_group_is_told_before_slow_ones_answer() {
     let slow = Stub::new(|_| Reply::Hang(Vec::new()));
     let bad = Stub::new(|_| Reply::json(500, "boom"));

@@ -1,8 +1,8 @@
 //! A storm: promxy before two groups of two replicas, twenty queries a second, and one replica or one group after the other is
 //! killed, hung, slowed, cut, reset, answers 500, 403 with a page, 204.
 //!
-//! Every answer is that of one Prometheus with all the data, or an error that names a target that is missing. A promxy that
-//! downgrades errors runs beside it: its answers are whole, or have a warning that names who is missing.
+//! Every answer is that of one Prometheus with all the data, or an error that names a target that is missing. Beside it run a promxy
+//! that downgrades errors, whose answers are whole or have a warning that names who is missing, and one that reads remotely.
 
 #![allow(
     clippy::unwrap_used,
@@ -35,7 +35,7 @@ use support::{
 /// The time between two queries.
 const PACE: Duration = Duration::from_millis(50);
 /// How many queries a fault lasts.
-const QUERIES_A_PHASE: usize = 21;
+const QUERIES_A_PHASE: usize = 26;
 /// promxy has its own limits, which are shorter.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -76,7 +76,6 @@ fn questions(times: Times) -> Vec<Question> {
         instant("temperature_celsius"),
         instant("sum%20by(dc)(http_requests_total)"),
         instant("count({__name__=~%22.%2B%22})"),
-        instant("http_requests_total[2m]"),
         range("temperature_celsius"),
         range("sum(rate(http_requests_total[2m]))"),
         range("topk(2,temperature_celsius)"),
@@ -86,6 +85,8 @@ fn questions(times: Times) -> Vec<Question> {
         ),
         "labels".to_owned(),
         "label/instance/values".to_owned(),
+        instant("http_requests_total[2m]"),
+        instant("{job=%22room%22}[5m]"),
     ];
     let question = |path: String| {
         let (call, query) = path.split_once('?').unwrap_or((&path, ""));
@@ -99,6 +100,7 @@ fn questions(times: Times) -> Vec<Question> {
             expected,
         }
     };
+    // The last three need samples as they are, which can be read remotely.
     let mut questions: Vec<Question> = paths.into_iter().map(question).collect();
     let mut federated: Value = serde_json::from_str(&federated).unwrap();
     questions.push(Question {
@@ -214,11 +216,12 @@ fn judged(
     (tally, None)
 }
 
-/// Four servers, and promxy before them: once as it is, once downgrading errors.
+/// Four servers, and promxy before them: as it is, downgrading errors, reading remotely.
 struct Place {
     servers: Vec<Server>,
     failing: Promxy,
     warning: Promxy,
+    reading: Promxy,
 }
 
 impl Place {
@@ -243,6 +246,7 @@ impl Place {
         Self {
             failing: Promxy::start(&config(""), &args).ready(),
             warning: Promxy::start(&config(", downgrade_error: true"), &args).ready(),
+            reading: Promxy::start(&config(", remote_read: true"), &args).ready(),
             servers,
         }
     }
@@ -250,7 +254,7 @@ impl Place {
     /// Asks at an even pace while servers have a fault, and waits for all answers.
     fn phase(
         &self,
-        questions: &Arc<Vec<Question>>,
+        questions: &Arc<[Question]>,
         fault: Fault,
         victims: &[usize],
     ) -> (Tally, Vec<String>) {
@@ -264,15 +268,18 @@ impl Place {
         let asked = (0..QUERIES_A_PHASE).map(|number| {
             thread::sleep(PACE);
             let (questions, names) = (Arc::clone(questions), names.clone());
-            // Each question comes to both, but for federation: its pages have no place for warnings.
-            let promxy = if number < questions.len() {
-                &self.failing
+            // A page that is federated has no place for warnings.
+            let all = questions.len();
+            let (promxy, place) = if number < all {
+                (&self.failing, number)
+            } else if number < all + all - 1 {
+                (&self.warning, number - all)
             } else {
-                &self.warning
+                (&self.reading, number - all - 2)
             };
             let port = promxy.port;
             thread::spawn(move || {
-                let question = &questions[number % questions.len()];
+                let question = &questions[place];
                 let bytes = bytes_of("GET", &question.path, &[], b"");
                 judged(
                     question,
@@ -298,7 +305,7 @@ impl Place {
 #[test]
 fn in_a_storm_every_answer_is_whole_or_says_what_is_missing() {
     let times = Times::around_now(1000, 900, 15);
-    let questions = Arc::new(questions(times));
+    let questions: Arc<[Question]> = questions(times).into();
     let holdings = ["east", "west"].map(|region| {
         let text = series(&[region], times, RegionLabel::LeftToPromxy);
         Arc::new(Holding::of(&text))

@@ -3,11 +3,19 @@
 use promql::{
     CancelToken, Engine, EngineOptions, QueryError,
     labels::LabelMatcher,
-    parser::{ParserOptions, parse_selector},
+    parser::{MatchOp, Matcher, ParserOptions, parse_selector},
     storage::SeriesData,
     testing::{MemoryStorage, block_on, parse_open_metrics},
 };
-use promxy::{api::write_json, labels::Labels, servergroup::decode::Annotations};
+use promxy::{
+    api::write_json,
+    labels::Labels,
+    remote::{
+        self,
+        messages::{Label, QueryResult, ReadRequest, ReadResponse, Sample, TimeSeries},
+    },
+    servergroup::decode::Annotations,
+};
 use serde_json::{Value, json};
 
 const PARSER: ParserOptions = ParserOptions::v3_5();
@@ -80,6 +88,36 @@ impl Holding {
         }
     }
 
+    /// Answers a remote read with samples.
+    pub(crate) fn read(&self, request: &[u8]) -> Vec<u8> {
+        let asked: ReadRequest = remote::decode(request, 1 << 20).unwrap();
+        let results = asked.queries.iter().map(|query| {
+            let matcher = |one: &remote::messages::LabelMatcher| {
+                let ops = [
+                    MatchOp::Equal,
+                    MatchOp::NotEqual,
+                    MatchOp::Regex,
+                    MatchOp::NotRegex,
+                ];
+                let (name, value) = (one.name.as_str().into(), one.value.as_str().into());
+                let op = ops[one.kind as usize];
+                LabelMatcher::new(&Matcher { name, op, value }).unwrap()
+            };
+            let matchers: Vec<LabelMatcher> = query.matchers.iter().map(matcher).collect();
+            let series = self.storage.series().iter();
+            let found = series.filter(|series| {
+                matchers
+                    .iter()
+                    .all(|one| one.matches_labels(&series.labels))
+            });
+            let span = query.start_timestamp_ms..=query.end_timestamp_ms;
+            let timeseries = found.map(|series| time_series(series, &span)).collect();
+            QueryResult { timeseries }
+        });
+        let results = results.collect();
+        remote::encode(&ReadResponse { results })
+    }
+
     /// Returns the series that fulfil any of the selectors, or all if there is none.
     fn selected(&self, selectors: &[String]) -> Vec<&SeriesData> {
         let selectors: Vec<Vec<LabelMatcher>> = selectors
@@ -101,6 +139,24 @@ impl Holding {
             selectors.is_empty() || selectors.iter().any(fulfils)
         };
         self.storage.series().iter().filter(is_selected).collect()
+    }
+}
+
+fn time_series(series: &SeriesData, span: &std::ops::RangeInclusive<i64>) -> TimeSeries {
+    let label = |(name, value): (&str, &str)| Label {
+        name: name.to_owned(),
+        value: value.to_owned(),
+    };
+    let samples = series.samples.timestamps.iter().zip(&series.samples.values);
+    let samples = samples.filter(|(time, _)| span.contains(time));
+    let sample = |(timestamp, value): (&i64, &f64)| Sample {
+        value: *value,
+        timestamp: *timestamp,
+    };
+    TimeSeries {
+        labels: series.labels.iter().map(label).collect(),
+        samples: samples.map(sample).collect(),
+        histograms: Vec::new(),
     }
 }
 

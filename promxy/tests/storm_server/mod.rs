@@ -54,11 +54,17 @@ pub(crate) struct Server {
     thread: Option<thread::JoinHandle<()>>,
 }
 
+/// Names and values.
+type Params = Vec<(String, String)>;
+
+/// Bodies by path and parameters.
+type Answers = HashMap<(String, Params), Arc<[u8]>>;
+
 struct Inner {
     fault: Mutex<Fault>,
     streams: Mutex<Vec<TcpStream>>,
     holding: Arc<Holding>,
-    answers: Mutex<HashMap<(String, Vec<(String, String)>), Arc<[u8]>>>,
+    answers: Mutex<Answers>,
     count: AtomicU64,
 }
 
@@ -153,7 +159,12 @@ impl Inner {
     /// Serves a request; `None` at the end of the connection.
     fn serve(&self, mut stream: &TcpStream) -> Option<()> {
         let request = read(stream)?;
-        let body = self.answer(&request);
+        let (kind, body) = if request.path == "/api/v1/read" {
+            let body: Arc<[u8]> = self.holding.read(&request.body).into();
+            ("application/x-protobuf", body)
+        } else {
+            ("application/json", self.answer(&request))
+        };
         let whole = |status: &str, kind: &str, body: &[u8]| {
             let head = format!(
                 "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n",
@@ -161,7 +172,7 @@ impl Inner {
             );
             [head.as_bytes(), body].concat()
         };
-        let right = || whole("200 OK", "application/json", &body);
+        let right = || whole("200 OK", kind, &body);
         let number = self.count.fetch_add(1, Relaxed);
         match self.fault() {
             Fault::None => stream.write_all(&right()).ok(),
@@ -184,7 +195,7 @@ impl Inner {
             Fault::Truncated => {
                 // By a length that is not reached, by pieces without a last one, by the end of the connection alone.
                 let cut = half(&body);
-                let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n";
+                let head = format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\n");
                 let framed = match number % 3 {
                     0 => format!("{head}Content-Length: {}\r\n\r\n", body.len()),
                     1 => format!(
@@ -200,7 +211,7 @@ impl Inner {
                 close(stream)
             }
             Fault::Reset => {
-                if number % 2 == 0 {
+                if number.is_multiple_of(2) {
                     stream.write_all(half(&right())).ok()?;
                 }
                 let at_once = nix::libc::linger {
@@ -266,7 +277,8 @@ fn close(stream: &TcpStream) -> Option<()> {
 
 struct Request {
     path: String,
-    params: Vec<(String, String)>,
+    params: Params,
+    body: Vec<u8>,
 }
 
 fn read(mut stream: &TcpStream) -> Option<Request> {
@@ -285,9 +297,10 @@ fn read(mut stream: &TcpStream) -> Option<Request> {
     stream.read_exact(&mut body).ok()?;
     let target = head.split(' ').nth(1)?;
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let body = String::from_utf8(body).ok()?;
+    let form = std::str::from_utf8(&body).unwrap_or_default();
     Some(Request {
         path: path.to_owned(),
-        params: stub::parameters(&format!("{query}&{body}")),
+        params: stub::parameters(&format!("{query}&{form}")),
+        body,
     })
 }
