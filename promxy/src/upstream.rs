@@ -81,6 +81,12 @@ pub trait Upstream: Send + Sync {
         false
     }
 
+    /// Whether some group gives a label to series, takes it from them or makes another of it.
+    fn changes_label(&self, name: &str) -> bool {
+        let _ = name;
+        false
+    }
+
     /// Whether a metric is known to be a native histogram somewhere.
     fn is_histogram(&self, metric: &str) -> bool;
 

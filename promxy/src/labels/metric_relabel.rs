@@ -200,29 +200,46 @@ fn matcher_backward(rules: &[MetricRule], matcher: &Matcher) -> Rewritten {
     Rewritten::Matcher(matcher)
 }
 
-/// Turns the names of a grouping (`by`, `without`) into the server's.
+/// Turns the names of a grouping (`by`, `without`) into the server's. What comes back tells apart at least what the names do; what
+/// it tells apart beyond that has to be put together here.
 ///
-/// Names that are dropped mean nothing in `by`; `without` has to name all of them, or the server would tell apart what the answer
-/// does not.
+/// Names that are dropped mean nothing in `by`. `without` may name a server's label only if none of the labels that it becomes
+/// counts in the answer, and has to name those that become nothing, or the server would tell apart what the answer does not.
 pub fn names_backward(rules: &[MetricRule], names: &[String], is_by: bool) -> Vec<String> {
-    let mut rewritten: Vec<String> = Vec::with_capacity(names.len());
-    for name in names {
-        if let Some(label) = origin(rules, name).label {
-            rewritten.push(label);
-        }
-    }
-    if !is_by {
-        rewritten.extend(dropped(rules).map(str::to_owned));
-    }
-    let mut position = 0;
-    rewritten.retain({
-        let all = rewritten.clone();
-        move |name| {
-            position += 1;
-            !all[..position - 1].contains(name)
-        }
+    let behind = names.iter().filter_map(|name| origin(rules, name).label);
+    let mut rewritten: Vec<String> = if is_by {
+        behind.collect()
+    } else {
+        let is_left_out = |label: &String| {
+            let made = made_of(rules, label);
+            made.iter().all(|made| names.contains(made))
+        };
+        let lost = lost(rules).into_iter().map(str::to_owned);
+        behind.filter(is_left_out).chain(lost).collect()
+    };
+    let mut known = Vec::with_capacity(rewritten.len());
+    rewritten.retain(|name| {
+        let is_new = !known.contains(name);
+        known.push(name.clone());
+        is_new
     });
     rewritten
+}
+
+/// Lists the labels of answers that a server's label becomes, itself among them if it stays.
+fn made_of(rules: &[MetricRule], label: &str) -> Vec<String> {
+    let targets = rules.iter().filter_map(MetricRule::target);
+    let made = targets
+        .chain([label])
+        .filter(|name| origin(rules, name).label.as_deref() == Some(label));
+    made.map(str::to_owned).collect()
+}
+
+/// Whether rules look at a label or change it.
+pub fn concerns(rules: &[MetricRule], label: &str) -> bool {
+    rules
+        .iter()
+        .any(|rule| rule.source == label || rule.target() == Some(label))
 }
 
 /// Finds what is behind a label of the answers.
@@ -248,61 +265,13 @@ pub fn origin(rules: &[MetricRule], name: &str) -> Origin {
     }
 }
 
-/// Whether rules can make two series of one server equal, so that an aggregate must not be left to the server as it is.
-///
-/// A label that is dropped after it was copied to another that stays is not lost.
-pub fn can_merge_series(rules: &[MetricRule]) -> bool {
-    let survives = |label: &str, behind: usize| {
-        let later = &rules[behind..];
-        let is_source = |rule: &&MetricRule| rule.change == Change::Drop && rule.source == label;
-        !later
-            .iter()
-            .any(|rule| is_source(&rule) || rule.target() == Some(label))
-    };
-    rules.iter().enumerate().any(|(position, rule)| match &rule.change {
-        Change::Drop => {
-            let is_copy = |(at, copy): (usize, &MetricRule)| {
-                copy.source == rule.source
-                    && matches!(&copy.change, Change::Copy(target) if *target != rule.source && survives(target, at + 1))
-            };
-            !rules[..position].iter().enumerate().any(is_copy)
-        }
-        Change::Copy(target) => *target != rule.source && is_overwritten(rules, position, target),
-        Change::Lowercase(target) | Change::Uppercase(target) => {
-            *target == rule.source || is_overwritten(rules, position, target)
-        }
-    })
-}
-
-/// Whether a rule may overwrite a label that servers have. Only a label that an earlier rule dropped is surely free; a new name is
-/// taken for free, as the original does.
-fn is_overwritten(rules: &[MetricRule], position: usize, target: &str) -> bool {
-    rules[..position]
-        .iter()
-        .any(|rule| rule.target() == Some(target))
-}
-
 /// Lists the labels whose values are lost: dropped, and copied to no label that stays.
 pub fn lost(rules: &[MetricRule]) -> Vec<&str> {
-    let is_kept = |position: usize, label: &str| {
-        rules[..position].iter().any(|copy| {
-            let target = copy.target().filter(|target| *target != label);
-            copy.source == label
-                && target.is_some_and(|target| origin(rules, target).label.is_some())
-        })
-    };
-    let drops = rules.iter().enumerate();
-    drops
-        .filter(|(position, rule)| rule.change == Change::Drop && !is_kept(*position, &rule.source))
-        .map(|(_, rule)| rule.source.as_str())
+    let dropped = rules.iter().filter(|rule| rule.change == Change::Drop);
+    let dropped = dropped.map(|rule| rule.source.as_str());
+    dropped
+        .filter(|label| made_of(rules, label).is_empty())
         .collect()
-}
-
-fn dropped(rules: &[MetricRule]) -> impl Iterator<Item = &str> {
-    rules
-        .iter()
-        .filter(|rule| rule.change == Change::Drop)
-        .map(|rule| rule.source.as_str())
 }
 
 /// Escapes what has a meaning in a pattern.
@@ -385,8 +354,40 @@ mod tests {
         f(&["scrape_job"], true, &["job"]);
         f(&["job"], true, &[]);
         f(&["scrape_job"], false, &["job"]);
-        f(&["az"], false, &["az", "job"]);
         f(&["INST", "instance"], true, &["instance"]);
+        // What another label is made of counts as long as that one does.
+        f(&["az"], false, &["az"]);
+        f(&["job"], false, &[]);
+        f(&["instance"], false, &[]);
+        f(&["INST"], false, &[]);
+        f(&["instance", "INST"], false, &["instance"]);
+    }
+
+    #[test]
+    fn without_names_what_is_lost() {
+        let f = |rules: &[(&str, &str, &str)], names: &[&str], expected: &[&str]| {
+            let rule = |r: &(&str, &str, &str)| MetricRule::new(r.0, r.1, r.2).unwrap();
+            let rules: Vec<MetricRule> = rules.iter().map(rule).collect();
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            assert_eq!(names_backward(&rules, &names, false), expected, "{rules:?}");
+        };
+        let drop = ("labeldrop", "job", "");
+        f(&[drop], &["az"], &["az", "job"]);
+        f(&[("replace", "job", "j"), drop], &["az"], &["az"]);
+        // Copied to a label that is copied over.
+        let over = ("replace", "x", "j");
+        f(
+            &[("replace", "job", "j"), drop, over],
+            &["az"],
+            &["az", "job"],
+        );
+        // The answer's `job` is the server's `x`.
+        f(&[drop, ("replace", "x", "job")], &["job"], &["job"]);
+        f(
+            &[drop, ("replace", "x", "job")],
+            &["job", "x"],
+            &["x", "job"],
+        );
     }
 
     #[test]
@@ -405,29 +406,5 @@ mod tests {
         assert!(lost(&rules()).is_empty());
         let rule = MetricRule::new("labeldrop", "replica", "").unwrap();
         assert_eq!(lost(&[rule]), ["replica"]);
-    }
-
-    #[test]
-    fn rules_that_can_make_series_equal_are_known() {
-        let f = |rules: &[(&str, &str, &str)], expected: bool| {
-            let rules: Vec<MetricRule> = rules
-                .iter()
-                .map(|r| MetricRule::new(r.0, r.1, r.2).unwrap())
-                .collect();
-            assert_eq!(can_merge_series(&rules), expected, "{rules:?}");
-        };
-        f(&[("replace", "job", "j")], false);
-        f(&[("replace", "job", "j"), ("labeldrop", "job", "")], false);
-        f(
-            &[
-                ("replace", "job", "j"),
-                ("labeldrop", "job", ""),
-                ("labeldrop", "j", ""),
-            ],
-            true,
-        );
-        f(&[("labeldrop", "replica", "")], true);
-        f(&[("lowercase", "room", "room")], true);
-        f(&[("lowercase", "room", "r")], false);
     }
 }

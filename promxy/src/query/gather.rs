@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use promql::{
     Query,
-    parser::{Matcher, NodeId, NodeKind},
+    parser::{AggregateOp, Expr, Matcher, Node, NodeId, NodeKind},
 };
 use tracing::debug;
 
@@ -15,6 +15,7 @@ use super::{
     selects::{Select, selects_beside},
 };
 use crate::{
+    labels::METRIC_NAME,
     plan::{self, Fetch, Plan, plan_keeping},
     series::{Column, Native, Samples},
     servergroup::{decode::Annotations, time_range::Grid},
@@ -52,7 +53,7 @@ pub(super) async fn gather(
     asker: &Asker,
 ) -> Result<Gathered, QueryFailure> {
     let upstream = &*source.upstream;
-    let mut kept: Vec<NodeId> = Vec::new();
+    let mut kept = kept_for_labels(upstream, query.expr());
     let mut known = Known::default();
     loop {
         let plan = plan_of(source, query, grid, &kept);
@@ -71,6 +72,30 @@ pub(super) async fn gather(
         }
         kept.extend(of_histograms);
     }
+}
+
+/// Lists the nodes whose values have labels, or lack them, where groups change labels of that name: servers cannot evaluate them.
+///
+/// Most functions drop the name of the metric. Where it is a label's source, or a label its, that has to come after the change.
+fn kept_for_labels(upstream: &dyn Upstream, expr: &Expr) -> Vec<NodeId> {
+    if upstream.changes_label(METRIC_NAME) {
+        return vec![expr.root_id()];
+    }
+    let names_changed = |(id, node): (NodeId, &Node)| {
+        let NodeKind::Aggregate(aggregate) = &node.kind else {
+            return None;
+        };
+        let is_counting = aggregate.op == AggregateOp::CountValues;
+        let mut label = aggregate.param.filter(|_| is_counting)?;
+        while let NodeKind::Paren(inner) = expr[label].kind {
+            label = inner;
+        }
+        let NodeKind::String(label) = &expr[label].kind else {
+            return None;
+        };
+        upstream.changes_label(&label.to_str_lossy()).then_some(id)
+    };
+    expr.nodes().filter_map(names_changed).collect()
 }
 
 fn plan_of(source: &Source, query: &Query, grid: Grid, kept: &[NodeId]) -> Plan {

@@ -19,7 +19,7 @@ use super::{
     decode::Annotations,
     group::{Group, first_of_each},
     keeper,
-    member::{Asked as Query, Common, Listed},
+    member::{Asked as Query, Common, Listed, Member},
     metrics::Counters,
     scatter,
     time_range::Grid,
@@ -445,12 +445,18 @@ impl Upstream for Groups {
 
     fn loses_labels(&self) -> bool {
         let running = self.0.current.load();
-        let loses = |group: &Arc<Group>| {
-            let rules = &group.common.config.metrics_relabel;
-            let mut dropped = metric_relabel::names_backward(rules, &[], false).into_iter();
-            dropped.any(|name| metric_relabel::forward_names(rules, &[name]).is_empty())
-        };
-        running.groups.iter().any(loses)
+        let mut groups = running.groups.iter();
+        groups.any(|group| !metric_relabel::lost(&group.common.config.metrics_relabel).is_empty())
+    }
+
+    fn changes_label(&self, name: &str) -> bool {
+        let running = self.0.current.load();
+        let mut groups = running.groups.iter();
+        groups.any(|group| {
+            let is_added = |member: &Arc<Member>| member.target.labels.iter().any(|l| l.0 == name);
+            metric_relabel::concerns(&group.common.config.metrics_relabel, name)
+                || group.state().members.iter().any(is_added)
+        })
     }
 
     fn is_histogram(&self, metric: &str) -> bool {

@@ -16,7 +16,10 @@ use promql::{
 };
 use promxy::{
     config::Groups,
-    labels::{self, Labels, added},
+    labels::{
+        self, Labels, LabelsBuilder,
+        metric_relabel::{self, MetricRule},
+    },
     merge::{self, Options},
     plan::{TargetRules, for_target},
     query::{Limits, Outcome, Params, Queries, QueryFailure, Settings, Source},
@@ -39,6 +42,8 @@ pub(crate) struct Group {
 /// All groups.
 pub(crate) struct Servers {
     pub(crate) groups: Vec<Group>,
+    /// What becomes of the labels of each group's series, where something does.
+    pub(crate) relabel: Vec<Vec<MetricRule>>,
     pub(crate) engine: Engine,
 }
 
@@ -51,16 +56,31 @@ const REPLICAS: Options = Options {
 impl Servers {
     pub(crate) fn new(groups: Vec<Group>, parser: ParserOptions) -> Self {
         let engine = Engine::new(EngineOptions::new(parser));
-        Self { groups, engine }
+        let relabel = vec![Vec::new(); groups.len()];
+        Self {
+            groups,
+            relabel,
+            engine,
+        }
     }
 
-    fn rules(group: &Group) -> TargetRules<'_> {
+    fn rules(&self, number: usize) -> TargetRules<'_> {
         TargetRules {
-            added: &group.labels,
-            metrics_relabel: &[],
+            added: &self.groups[number].labels,
+            metrics_relabel: &self.relabel[number],
             injected: &[],
             filter: None,
         }
+    }
+
+    /// Gives series the labels that they have behind the proxy.
+    fn relabelled<D>(&self, series: Vec<Series<D>>, number: usize) -> Vec<Series<D>> {
+        let added = &self.groups[number].labels;
+        let series = series.into_iter().map(|series| Series {
+            labels: forwarded(&labels::with(&series.labels, added), &self.relabel[number]),
+            data: series.data,
+        });
+        series.collect()
     }
 
     fn evaluate(
@@ -106,11 +126,11 @@ impl Servers {
         let mut answer = Answer::<Vec<Part<Column<Native>>>>::default();
         for (number, group) in self.groups.iter().enumerate() {
             let mut members = Vec::new();
-            if let Some(text) = for_target(text, Self::rules(group)) {
+            if let Some(text) = for_target(text, self.rules(number)) {
                 for replica in &group.replicas {
                     let answered = self.evaluate(replica, &text, grid, asker)?;
                     answer.annotations.merge(answered.annotations);
-                    members.push(with_labels(answered.data, &group.labels));
+                    members.push(self.relabelled(answered.data, number));
                 }
             }
             answer.data.push(Part {
@@ -124,7 +144,7 @@ impl Servers {
     fn raw(&self, matchers: &[Matcher], start: i64, end: i64) -> Vec<Part<Samples<Native>>> {
         let part = |(number, group): (usize, &Group)| {
             let mut members = Vec::new();
-            if let Some(left) = added::strip(&group.labels, matchers) {
+            if let Some(left) = self.rules(number).list(matchers) {
                 let left: Vec<LabelMatcher> = left
                     .iter()
                     .map(|matcher| LabelMatcher::new(matcher).unwrap())
@@ -137,7 +157,7 @@ impl Servers {
                     let series = found.map(|series| samples(series, start, end));
                     let with_samples = series
                         .filter(|s| !s.data.floats.is_empty() || !s.data.histograms.is_empty());
-                    members.push(with_labels(with_samples.collect(), &group.labels));
+                    members.push(self.relabelled(with_samples.collect(), number));
                 }
             }
             Part {
@@ -149,12 +169,11 @@ impl Servers {
     }
 }
 
-fn with_labels<D>(series: Vec<Series<D>>, added: &Labels) -> Vec<Series<D>> {
-    let series = series.into_iter().map(|series| Series {
-        labels: labels::with(&series.labels, added),
-        data: series.data,
-    });
-    series.collect()
+/// Returns what rules make of labels.
+pub(crate) fn forwarded(labels: &Labels, rules: &[MetricRule]) -> Labels {
+    let mut builder = LabelsBuilder::new(labels);
+    metric_relabel::forward(rules, &mut builder);
+    builder.build()
 }
 
 fn samples(series: &SeriesData, start: i64, end: i64) -> Series<Samples<Native>> {
@@ -266,6 +285,18 @@ impl Upstream for Servers {
 
     fn exemplars<'a>(&'a self, _: &'a Asked, _: &'a Asker) -> Asking<'a, Vec<Exemplars>> {
         ready(Ok(Vec::new()))
+    }
+
+    fn loses_labels(&self) -> bool {
+        let mut rules = self.relabel.iter();
+        rules.any(|rules| !metric_relabel::lost(rules).is_empty())
+    }
+
+    fn changes_label(&self, name: &str) -> bool {
+        let mut groups = self.groups.iter().zip(&self.relabel);
+        groups.any(|(group, rules)| {
+            metric_relabel::concerns(rules, name) || group.labels.iter().any(|l| l.0 == name)
+        })
     }
 
     fn is_histogram(&self, _: &str) -> bool {
