@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use shared::{
     http::{
         Limits as ConnectionLimits,
-        web_config::{WebConfig, serve_web},
+        web_config::{Error as WebConfigError, WebConfig, serve_web},
     },
     lifecycle::{Drained, Tasks},
 };
@@ -122,7 +122,7 @@ impl App {
         let web = match &flags.web_config_file {
             None => WebConfig::plain(),
             Some(path) => {
-                WebConfig::load(path).map_err(|reason| BuildError::Server(reason.to_string()))?
+                WebConfig::load(path).map_err(|error| BuildError::Server(web_refused(&error)))?
             }
         };
         let listener = bind(&flags.bind_addr).await.map_err(BuildError::Server)?;
@@ -133,8 +133,9 @@ impl App {
             HeaderName::from_bytes(name.as_bytes()).map_err(|_| BuildError::Header(name.clone()))
         });
         let forwarded = forwarded.collect::<Result<_, _>>()?;
-        let groups = Groups::start(&config, environment, &background)
+        let groups = Groups::start(&config, environment.clone(), &background)
             .map_err(|error| not_applied(reload::group_refused(&error)))?;
+        reload::check_alerting(&config, &environment).map_err(not_applied)?;
         let telemetry = Telemetry::new(flags.max_concurrency, vec![Arc::new(groups.clone())]);
         telemetry.engine.set_log(log.is_enabled());
         telemetry.reload.succeeded();
@@ -160,6 +161,7 @@ impl App {
             settings,
             hostname,
             started,
+            environment,
             telemetry,
             query_log,
             active_queries,
@@ -276,6 +278,16 @@ impl Running {
         }
         self.background.stop();
         let _in_time = self.background.drain(LAST_TASKS).await;
+    }
+}
+
+/// Says why a web configuration cannot be used; of a file that cannot be read, in the original's words.
+fn web_refused(error: &WebConfigError) -> String {
+    match error {
+        WebConfigError::File { path, reason } if reason.kind() == io::ErrorKind::NotFound => {
+            format!("open {}: no such file or directory", path.display())
+        }
+        other => other.to_string(),
     }
 }
 

@@ -12,6 +12,7 @@
 //! * [`merge`]: the answers of replicas and groups as one
 //! * [`query`]: queries from text to value
 //! * [`remote`]: remote read and write
+//! * [`rules`]: files of rules, which are checked
 //! * [`message`]: requests and answers; [`state`]: what requests are answered from
 //! * [`api`]: the HTTP API; [`web`]: the server around it
 //! * [`telemetry`]: metrics and logs; [`build_info`]: the version
@@ -32,6 +33,7 @@ pub mod plan;
 pub mod query;
 pub mod reload;
 pub mod remote;
+pub mod rules;
 pub mod series;
 pub mod servergroup;
 pub mod state;

@@ -18,6 +18,7 @@ use shared::{
     lifecycle::{Request, Signals},
     logging::logrus::{self, Detail, FATAL, Layout},
 };
+use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, warn};
 
 #[global_allocator]
@@ -74,6 +75,8 @@ fn run(start: Start) -> anyhow::Result<ExitCode> {
         .build()?;
     runtime.block_on(async {
         let mut signals = Signals::install()?;
+        // A Go program writes its stacks and ends with 2.
+        let mut abort = signal(SignalKind::quit())?;
         let running = App::build(start).await?.start();
         loop {
             tokio::select! {
@@ -81,6 +84,7 @@ fn run(start: Start) -> anyhow::Result<ExitCode> {
                     Request::Reload => running.reload().await,
                     Request::Stop => break,
                 },
+                _ = abort.recv() => return Ok(ExitCode::from(2)),
                 () = running.quit() => break,
             }
         }

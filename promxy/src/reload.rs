@@ -6,7 +6,9 @@ use tracing::{error, info, warn};
 
 use crate::{
     config::{self, Config},
+    discovery::{Environment, check_client},
     query::Source,
+    rules,
     servergroup::{Groups, PrepareError},
     state::{Live, State},
     telemetry::query_log::Opened,
@@ -50,6 +52,11 @@ impl State {
         let log = Opened::new(config.query_log_file.as_deref()).map_err(not_applied)?;
         let groups = self.groups.prepare(&config);
         let groups = groups.map_err(|error| not_applied(group_refused(&error)))?;
+        let (checked, environment) = (config.clone(), self.environment.clone());
+        let check = move || check_alerting(&checked, &environment);
+        let checked = tokio::task::spawn_blocking(check).await;
+        let checked = checked.unwrap_or_else(|_| Err("checking was broken off".to_owned()));
+        checked.map_err(not_applied)?;
         // From here on nothing can fail.
         self.groups.switch(groups);
         self.queries.swap(source(&self.groups, &config));
@@ -58,6 +65,34 @@ impl State {
         self.live.store(Arc::new(Live { config }));
         Ok(())
     }
+}
+
+/// Checks what a configuration says of Alertmanagers and rules, though nothing of it has an effect yet. Reads the files that it
+/// names, and blocks meanwhile. The error is the original's.
+pub(crate) fn check_alerting(config: &Config, environment: &Environment) -> Result<(), String> {
+    for client in &config.alertmanagers {
+        check_client(client, environment)?;
+    }
+    let rules::Counts {
+        alerting,
+        recording,
+    } = rules::load(config).map_err(|error| error.to_string())?;
+    if alerting > 0 && !config.has_remote_write {
+        warn!("Alerting rules are configured but no remote_write endpoint is configured.");
+    }
+    if alerting + recording > 0 {
+        warn!(
+            alerting,
+            recording, "rules are not evaluated by this version"
+        );
+    }
+    if !config.alertmanagers.is_empty() {
+        warn!("alertmanagers are not notified by this version");
+    }
+    if config.has_remote_write {
+        warn!("nothing is written by remote_write in this version");
+    }
+    Ok(())
 }
 
 /// Logs why a group cannot be made, and returns what that means for the whole.

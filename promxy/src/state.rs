@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::Config,
+    discovery::Environment,
     flags::{Flags, Settings},
     query::Queries,
     servergroup::{Groups, NotReady},
@@ -39,6 +40,8 @@ pub struct State {
     pub hostname: String,
     /// When the process started.
     pub started: Timestamp,
+    /// What clients and sources take from the environment.
+    pub environment: Environment,
     /// What is counted.
     pub telemetry: Telemetry,
     /// The log of queries.

@@ -277,9 +277,26 @@ fn a_source_that_cannot_be_used_is_refused_before_any_starts() {
         "    file_sd_configs:\n    - files: [a.json]\n    http_sd_configs:\n    - {url: 'http://x/', tls_config: {ca_file: /none}}\n",
         "unable to read CA cert: unable to read file /none: open /none: no such file or directory",
     );
-    f(
-        "    kubernetes_sd_configs:\n    - role: pod\n",
-        "unable to load in-cluster configuration, KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT must be defined",
+}
+
+#[test]
+fn a_source_that_is_out_of_place_fails_for_ever() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let _entered = runtime.enter();
+    let tasks = Tasks::new();
+    let environment = Environment::read(|_| None);
+    let keys = "    kubernetes_sd_configs:\n    - role: pod\n";
+    let found = start("g", &sources(keys), &environment, &tasks).unwrap();
+    let found = found.borrow();
+    assert!(!found.is_complete());
+    assert_eq!(
+        found.failure(),
+        Some(
+            "unable to load in-cluster configuration, KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT must be defined"
+        )
     );
 }
 

@@ -22,7 +22,7 @@ mod prometheus;
 mod schema;
 mod server_group;
 mod time;
-mod yaml;
+pub(crate) mod yaml;
 
 use std::{io, path::Path};
 
@@ -34,6 +34,7 @@ pub use model::{
     Tls,
 };
 
+pub(crate) use page::word;
 use schema::{Notes, Section, read_section};
 
 /// What the file means.
@@ -47,6 +48,10 @@ pub struct Config {
     pub query_log_file: Option<String>,
     /// Patterns of files with rules, as written.
     pub rule_files: Vec<String>,
+    /// The clients of Alertmanagers, in order.
+    pub alertmanagers: Vec<HttpClient>,
+    /// Whether there is somewhere to write series to.
+    pub has_remote_write: bool,
     /// The groups, in order; a group's place is its ordinal in errors and metrics.
     pub server_groups: Vec<ServerGroup>,
     /// Whether groups may hold the same series.
@@ -154,12 +159,19 @@ impl Config {
             return Err("the file has no sections".to_owned());
         };
         let groups = promxy.sections("server_groups").map(ServerGroup::new);
+        let alerting = section.section("alerting");
+        let alertmanagers = alerting.map(|alerting| alerting.sections("alertmanagers"));
+        let alertmanagers = alertmanagers.into_iter().flatten().map(HttpClient::new);
+        let alertmanagers = alertmanagers.collect();
+        let has_remote_write = section.sections("remote_write").next().is_some();
         let log_file = global.text("query_log_file");
         Ok(Self {
             evaluation_interval_ms: global.nanos("evaluation_interval") / 1_000_000,
             external_labels: global.pairs("external_labels"),
             query_log_file: (!log_file.is_empty()).then(|| log_file.to_owned()),
             rule_files: section.words("rule_files").map(str::to_owned).collect(),
+            alertmanagers,
+            has_remote_write,
             server_groups: groups.collect::<Result<_, _>>()?,
             groups: Groups::from_word(promxy.text("groups")),
             section,

@@ -138,7 +138,7 @@ fn scalar(item: &Item, kind: Kind) -> String {
 }
 
 /// Writes a string so that it reads back as one.
-fn word(text: &str) -> String {
+pub(crate) fn word(text: &str) -> String {
     if text.contains('\n') || text.chars().any(char::is_control) {
         return promql::format::quote(text.as_bytes());
     }

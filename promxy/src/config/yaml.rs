@@ -18,6 +18,8 @@ const DEEPEST: usize = 256;
 pub(crate) struct Node {
     /// The line on which it starts, from one.
     pub(crate) line: usize,
+    /// The column in which it starts, from one.
+    pub(crate) column: usize,
     pub(crate) value: Value,
 }
 
@@ -57,12 +59,12 @@ pub(crate) fn read(text: &str) -> Result<Node, String> {
     for event in Parser::new_from_str(text) {
         let (event, span) =
             event.map_err(|e| format!("yaml: line {}: {}", e.marker().line(), e.info()))?;
-        let line = span.start.line();
+        let (line, column) = (span.start.line(), span.start.col() + 1);
         if matches!(event, Event::DocumentEnd) {
             break;
         }
         builder
-            .event(event, line)
+            .event(event, (line, column))
             .map_err(|reason| format!("yaml: line {line}: {reason}"))?;
     }
     Ok(builder.root.unwrap_or(Node::null(1)))
@@ -72,7 +74,11 @@ impl Node {
     fn null(line: usize) -> Self {
         let (text, is_quoted) = (String::new(), false);
         let value = Value::Scalar(Scalar { text, is_quoted });
-        Self { line, value }
+        Self {
+            line,
+            column: 0,
+            value,
+        }
     }
 
     /// Whether the node stands for nothing.
@@ -207,7 +213,7 @@ struct Builder {
 }
 
 impl Builder {
-    fn event(&mut self, event: Event<'_>, line: usize) -> Result<(), String> {
+    fn event(&mut self, event: Event<'_>, place: (usize, usize)) -> Result<(), String> {
         match event {
             Event::Scalar(text, style, anchor, tag) => {
                 let is_text_tag = tag.is_some_and(|tag| tag.core_suffix() == Some("str"));
@@ -216,10 +222,18 @@ impl Builder {
                     is_quoted: style != ScalarStyle::Plain || is_text_tag,
                 };
                 let value = Value::Scalar(scalar);
-                self.finished(Node { line, value }, anchor)
+                let (line, column) = place;
+                let node = Node {
+                    line,
+                    column,
+                    value,
+                };
+                self.finished(node, anchor)
             }
-            Event::SequenceStart(_, anchor, _) => self.start(Value::List(Vec::new()), line, anchor),
-            Event::MappingStart(_, anchor, _) => self.start(Value::Map(Vec::new()), line, anchor),
+            Event::SequenceStart(_, anchor, _) => {
+                self.start(Value::List(Vec::new()), place, anchor)
+            }
+            Event::MappingStart(_, anchor, _) => self.start(Value::Map(Vec::new()), place, anchor),
             Event::SequenceEnd | Event::MappingEnd => {
                 let Some(mut open) = self.open.pop() else {
                     return Ok(());
@@ -238,12 +252,21 @@ impl Builder {
         }
     }
 
-    fn start(&mut self, value: Value, line: usize, anchor: usize) -> Result<(), String> {
+    fn start(
+        &mut self,
+        value: Value,
+        (line, column): (usize, usize),
+        anchor: usize,
+    ) -> Result<(), String> {
         if self.open.len() >= DEEPEST {
             return Err("nested too deeply".to_owned());
         }
         self.open.push(Open {
-            node: Node { line, value },
+            node: Node {
+                line,
+                column,
+                value,
+            },
             anchor,
             key: None,
             merged: Vec::new(),

@@ -5,8 +5,8 @@ use std::time::Duration;
 use shared::{
     config::secret::Secret,
     http::client::{
-        Authentication, Credential as Read, Idle, Redirects, Settings, Versions, oauth2, proxy,
-        sigv4,
+        Authentication, Client, Credential as Read, Idle, Redirects, Settings, Versions, oauth2,
+        proxy, sigv4,
     },
     tls::{
         Identity, Pem, Version, Versions as TlsVersions,
@@ -96,6 +96,13 @@ pub fn client_settings(
         dial: dial_timeout.unwrap_or(DIAL),
         idle: Idle::PROMETHEUS,
     })
+}
+
+/// Says what is wrong with a client, and with the files that it names. Must be called within a runtime.
+pub fn check_client(client: &HttpClient, environment: &Environment) -> Result<(), String> {
+    let settings = client_settings(client, environment).map_err(|error| error.to_string())?;
+    Client::new(settings).map_err(|error| error.to_string())?;
+    Ok(())
 }
 
 pub(super) fn credential(credential: &Credential) -> Read {

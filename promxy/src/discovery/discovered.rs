@@ -81,6 +81,15 @@ impl Found {
         }
     }
 
+    /// Makes what a source knows that will never answer.
+    pub(super) fn failed(reason: &str) -> Self {
+        Self {
+            has_answered: false,
+            failure: Some(reason.into()),
+            entries: Arc::default(),
+        }
+    }
+
     fn of(state: &State) -> Self {
         let groups = state.groups.as_deref().unwrap_or_default();
         Self {

@@ -20,7 +20,7 @@ use tokio::{sync::watch, time::sleep};
 
 use self::source::Started;
 pub use self::{
-    client::{ClientSettingsError, client_settings},
+    client::{ClientSettingsError, check_client, client_settings},
     discovered::{Discovered, Entry, Found},
     environment::Environment,
     source::DiscoveryError,
@@ -75,7 +75,8 @@ impl Drop for Following {
 /// certificates: an error means that the configuration cannot be used.
 ///
 /// What static sources list is there at once. Everything else comes as soon as it is known, changes of about a tenth of a
-/// second together. The sources stand in the order of the configuration, and so do their targets.
+/// second together. The sources stand in the order of the configuration, and so do their targets. A source that cannot be
+/// started where this process runs, because that is no pod, is one that fails for ever.
 pub fn start(
     group_name: &str,
     discoveries: &[Discovery],

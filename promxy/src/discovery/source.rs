@@ -17,6 +17,7 @@ use shared::{
     lifecycle::Tasks,
 };
 use tokio::sync::watch;
+use tracing::error;
 
 use super::{
     ClientSettingsError, Environment, Found,
@@ -52,6 +53,8 @@ pub(super) enum Prepared {
     Consul(ConsulSource),
     Kubernetes(KubernetesSource),
     Marathon(MarathonSource),
+    /// It cannot work where this process runs, and why.
+    OutOfPlace(String),
 }
 
 /// A source that has started.
@@ -80,6 +83,16 @@ impl Prepared {
             Self::Consul(source) => targets::start(tasks, owner, source),
             Self::Kubernetes(source) => targets::start(tasks, owner, source),
             Self::Marathon(source) => targets::start(tasks, owner, source),
+            Self::OutOfPlace(reason) => {
+                error!(
+                    component = "servergroup-discovery",
+                    config = owner,
+                    err = reason,
+                    "type" = "kubernetes",
+                    "Cannot create service discovery"
+                );
+                return Started::Listed(Found::failed(&reason));
+            }
         })
     }
 }
@@ -103,7 +116,15 @@ pub(super) fn prepare(
         }),
         Discovery::Consul(consul) => Prepared::Consul(consul_source(consul, environment)?),
         Discovery::Kubernetes(kubernetes) => {
-            Prepared::Kubernetes(kubernetes_source(kubernetes, environment)?)
+            match kubernetes_source(kubernetes, environment) {
+                Ok(source) => Prepared::Kubernetes(source),
+                // Another start elsewhere may well work, and other groups do here: the original starts, too.
+                Err(
+                    error @ (DiscoveryError::Access(AccessError::NotInCluster)
+                    | DiscoveryError::OwnNamespace(_)),
+                ) => Prepared::OutOfPlace(error.to_string()),
+                Err(error) => return Err(error),
+            }
         }
         Discovery::Marathon(marathon) => {
             Prepared::Marathon(marathon_source(marathon, environment)?)

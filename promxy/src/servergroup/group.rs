@@ -108,7 +108,7 @@ impl Group {
         self.state.store(Arc::new(state));
         self.changed.send_modify(|count| *count += 1);
         if is_empty && !was_empty {
-            self.warn_of_no_targets(!before.has_begun);
+            self.warn_of_no_targets(!before.has_begun, before.members.len());
         }
         fresh
     }
@@ -156,20 +156,21 @@ impl Group {
         before.with_problem(text)
     }
 
-    fn warn_of_no_targets(&self, is_start: bool) {
+    fn warn_of_no_targets(&self, is_start: bool, old_targets: usize) {
         let (ordinal, name) = (self.common.ordinal, &self.common.config.name);
-        let name = if name.is_empty() {
-            String::new()
-        } else {
-            format!(" name={name}")
-        };
+        let named = (!name.is_empty()).then(|| format!(" name={name}"));
         let what = if is_start {
             "started with zero targets"
         } else {
             "transitioned to zero targets"
         };
         tracing::warn!(
-            "ServerGroup ord={ordinal}{name} {what}; check service discovery configuration and relabel rules"
+            name = named.is_some().then_some(name.as_str()),
+            new_targets = 0,
+            old_targets,
+            ordinal,
+            "ServerGroup ord={ordinal}{} {what}; check service discovery configuration and relabel rules",
+            named.unwrap_or_default()
         );
     }
 

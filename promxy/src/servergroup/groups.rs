@@ -240,7 +240,17 @@ fn client(
         },
         ..settings
     };
-    Client::new(settings).map_err(|e| e.to_string())
+    let tls = settings.tls.clone();
+    Client::new(settings).map_err(|error| {
+        // The original says so of certificates.
+        let is_tls = shared::tls::client::Client::new(&tls).is_err();
+        let what = if is_tls {
+            "error loading TLS client config: "
+        } else {
+            ""
+        };
+        format!("{what}{error}")
+    })
 }
 
 impl fmt::Debug for Groups {
