@@ -82,8 +82,7 @@ pub trait Upstream: Send + Sync {
     }
 
     /// Whether some group gives a label to series, takes it from them or makes another of it.
-    fn changes_label(&self, name: &str) -> bool {
-        let _ = name;
+    fn changes_label(&self, _name: &str) -> bool {
         false
     }
 

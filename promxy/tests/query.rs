@@ -8,230 +8,20 @@
 
 mod in_memory;
 
-use std::{
-    collections::BTreeSet,
-    future::pending,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use in_memory::{Group, LIMITS, Servers, ask, points, queries, source};
-use promql::{
-    parser::{Matcher, ParserOptions},
-    testing::{Command, MemoryStorage, Script},
+use in_memory::{
+    LIMITS, ask, queries, source,
+    watched::{PARSER, Then, Watched, answer, limited, servers, value},
 };
 use promxy::{
-    api::write_json,
     config::Groups,
-    labels::Labels,
-    query::{Limits, Outcome, Params, Queries, QueryFailure, QueryFailureKind, Settings},
-    series::{Column, Native, Samples},
+    query::{Limits, Params, QueryFailure, QueryFailureKind},
     servergroup::time_range::Grid,
-    upstream::{
-        Answer, Asked, Asker, Asking, Exemplars, FailureKind, Metadata, Part, Upstream,
-        UpstreamError,
-    },
+    upstream::FailureKind,
 };
 use shared::testing::PATIENCE;
 use tokio::{runtime::Runtime, sync::Barrier};
-
-const PARSER: ParserOptions = ParserOptions::v3_5();
-
-/// Two groups, each with a series of its own labels.
-const AZ: [(&str, &str); 2] = [
-    (
-        "0",
-        "load 1m\n a{i=\"1\"} 0+1x20\n b{i=\"1\"} 5x20\n c 1x20\n d_total 0+6x20\n h{i=\"1\"} {{schema:0 count:2 sum:3 buckets:[1 1]}}x20",
-    ),
-    (
-        "1",
-        "load 1m\n a{i=\"1\"} 0+2x20\n b{i=\"2\"} 7x20\n c 1x20\n d_total 0+12x20\n h{i=\"1\"} {{schema:0 count:4 sum:6 buckets:[1 3]}}x20",
-    ),
-];
-
-const NOW: Grid = Grid {
-    start: 600_000,
-    end: 600_000,
-    step: 0,
-};
-
-fn storage(script: &str) -> MemoryStorage {
-    let mut storage = MemoryStorage::new();
-    for command in Script::parse(script).unwrap().commands {
-        if let Command::Load(load) = command {
-            storage.load(&load);
-        }
-    }
-    storage
-}
-
-fn servers(with_labels: bool) -> Servers {
-    let groups = AZ.iter().map(|(az, script)| Group {
-        labels: if with_labels {
-            [("az", az)].into_iter().collect()
-        } else {
-            Labels::empty()
-        },
-        replicas: vec![storage(script)],
-    });
-    Servers::new(groups.collect(), PARSER)
-}
-
-/// What is done with a request before it is answered.
-enum Then {
-    Answer,
-    Fail(FailureKind),
-    Hang,
-}
-
-/// Groups that remember what they were asked, and do as a test says.
-struct Watched {
-    servers: Servers,
-    asked: Mutex<Vec<String>>,
-    then: Box<dyn Fn(&str) -> Then + Send + Sync>,
-    /// All requests wait here for each other.
-    together: Option<Barrier>,
-    histogram: &'static str,
-    loses_labels: bool,
-}
-
-impl Watched {
-    fn new(then: impl Fn(&str) -> Then + Send + Sync + 'static) -> Self {
-        Self {
-            servers: servers(true),
-            asked: Mutex::default(),
-            then: Box::new(then),
-            together: None,
-            histogram: "",
-            loses_labels: false,
-        }
-    }
-
-    fn asked(&self) -> BTreeSet<String> {
-        let asked = self.asked.lock().unwrap();
-        let once: BTreeSet<String> = asked.iter().cloned().collect();
-        assert_eq!(once.len(), asked.len(), "asked twice: {asked:?}");
-        once
-    }
-
-    async fn asking(&self, text: String) -> Result<(), UpstreamError> {
-        let then = (self.then)(&text);
-        self.asked.lock().unwrap().push(text);
-        if let Some(together) = &self.together {
-            together.wait().await;
-        }
-        match then {
-            Then::Answer => Ok(()),
-            Then::Fail(kind) => Err(UpstreamError {
-                kind,
-                message: "error in servergroup ord=1: boom".to_owned(),
-            }),
-            Then::Hang => pending().await,
-        }
-    }
-}
-
-impl Upstream for Watched {
-    fn query<'a>(
-        &'a self,
-        text: &'a str,
-        grid: Grid,
-        asker: &'a Asker,
-    ) -> Asking<'a, Answer<Vec<Part<Column<Native>>>>> {
-        Box::pin(async move {
-            self.asking(format!("{text} {}..{}", grid.start / 1000, grid.end / 1000))
-                .await?;
-            Upstream::query(&self.servers, text, grid, asker).await
-        })
-    }
-
-    fn raw<'a>(
-        &'a self,
-        matchers: &'a [Matcher],
-        start: i64,
-        end: i64,
-        asker: &'a Asker,
-    ) -> Asking<'a, Answer<Vec<Part<Samples<Native>>>>> {
-        Box::pin(async move {
-            let matchers_text: Vec<String> = matchers.iter().map(ToString::to_string).collect();
-            self.asking(format!("raw {} {start}..{end}", matchers_text.join(",")))
-                .await?;
-            Upstream::raw(&self.servers, matchers, start, end, asker).await
-        })
-    }
-
-    fn series<'a>(&'a self, asked: &'a Asked, asker: &'a Asker) -> Asking<'a, Answer<Vec<Labels>>> {
-        self.servers.series(asked, asker)
-    }
-
-    fn label_names<'a>(
-        &'a self,
-        asked: &'a Asked,
-        asker: &'a Asker,
-    ) -> Asking<'a, Answer<Vec<String>>> {
-        self.servers.label_names(asked, asker)
-    }
-
-    fn label_values<'a>(
-        &'a self,
-        label: &'a str,
-        asked: &'a Asked,
-        asker: &'a Asker,
-    ) -> Asking<'a, Answer<Vec<String>>> {
-        self.servers.label_values(label, asked, asker)
-    }
-
-    fn metadata<'a>(
-        &'a self,
-        metric: &'a str,
-        limit: Option<u64>,
-        asker: &'a Asker,
-    ) -> Asking<'a, Vec<(String, Vec<Metadata>)>> {
-        self.servers.metadata(metric, limit, asker)
-    }
-
-    fn exemplars<'a>(&'a self, asked: &'a Asked, asker: &'a Asker) -> Asking<'a, Vec<Exemplars>> {
-        self.servers.exemplars(asked, asker)
-    }
-
-    fn loses_labels(&self) -> bool {
-        self.loses_labels
-    }
-
-    fn is_histogram(&self, metric: &str) -> bool {
-        metric == self.histogram
-    }
-
-    fn lossy_groups(&self, selectors: &[&[Matcher]]) -> Vec<usize> {
-        if self.histogram.is_empty() {
-            return Vec::new();
-        }
-        // The first group has a label that a matcher can exclude.
-        let excludes = |matchers: &[Matcher]| matchers.iter().any(|m| m.to_string() == "az=\"1\"");
-        if selectors.iter().all(|matchers| excludes(matchers)) {
-            vec![1]
-        } else {
-            vec![0, 1]
-        }
-    }
-}
-
-fn limited(upstream: Arc<dyn Upstream>, limits: Limits) -> Queries {
-    let settings = Settings {
-        parser: PARSER,
-        lookback: Duration::from_secs(300),
-        limits,
-    };
-    Queries::new(settings, source(upstream, Groups::Overlapping))
-}
-
-fn answer(queries: &Queries, text: &str) -> Result<Outcome, QueryFailure> {
-    ask(&Runtime::new().unwrap(), queries, text, NOW)
-}
-
-fn value(queries: &Queries, text: &str) -> String {
-    write_json::value(&answer(queries, text).unwrap().value)
-}
 
 #[test]
 fn equal_parts_are_asked_for_once_and_all_parts_at_the_same_time() {
@@ -324,6 +114,35 @@ fn what_servers_cannot_know_stays_here() {
         one,
         &["a 585..620"],
     );
+}
+
+#[test]
+fn what_groups_do_to_labels_comes_before_what_a_query_does() {
+    let f = |query: &str, changed_label, expected: &[&str]| {
+        let mut upstream = Watched::new(|_| Then::Answer);
+        upstream.changed_label = changed_label;
+        let upstream = Arc::new(upstream);
+        let queries = queries(upstream.clone(), Groups::Overlapping, PARSER);
+        answer(&queries, query).unwrap();
+        let expected: BTreeSet<String> = expected.iter().map(|text| (*text).to_owned()).collect();
+        assert_eq!(upstream.asked(), expected, "{query}");
+    };
+    let raw = "raw __name__=\"a\" 300001..600000";
+    f(
+        "count_values(\"v\", a)",
+        "z",
+        &["count_values(\"v\", a) 600..600"],
+    );
+    f("count_values(\"v\", a)", "v", &[raw]);
+    // A label that groups add.
+    f(
+        "count_values((\"az\"), a) + on () sum(b)",
+        "z",
+        &[raw, "sum(b) 600..600"],
+    );
+    f("sum by (i) (a > 1)", "i", &["sum by (i) (a > 1) 600..600"]);
+    f("abs(a)", "z", &["abs(a) 600..600"]);
+    f("abs(a)", "__name__", &[raw]);
 }
 
 #[test]
@@ -452,116 +271,6 @@ fn time_limits_count_from_the_wait_to_the_evaluation() {
         timed_out("expression evaluation")
     );
     println!("not yet ended in time: {NOT_YET:?}");
-}
-
-#[test]
-fn partial_results_of_groups_are_copies_unless_groups_are_disjoint() {
-    let f = |query: &str, overlapping: &str, disjoint: &str| {
-        for (groups, expected) in [
-            (Groups::Overlapping, overlapping),
-            (Groups::Disjoint, disjoint),
-        ] {
-            let outcome =
-                answer(&queries(Arc::new(servers(false)), groups, PARSER), query).unwrap();
-            let mut values: Vec<String> = points(&outcome.value)
-                .into_iter()
-                .map(|((labels, _), value)| format!("{labels} {value:?}"))
-                .collect();
-            values.sort();
-            assert_eq!(values.join("; "), expected, "{query} {groups:?}");
-            let warns = outcome
-                .annotations
-                .warnings
-                .iter()
-                .any(|text| text.contains("promxy.groups"));
-            assert_eq!(
-                warns,
-                groups == Groups::Overlapping && query.contains('('),
-                "{query} {groups:?}"
-            );
-        }
-    };
-    f("sum(b)", "{} Float(5.0)", "{} Float(12.0)");
-    f("count(b)", "{} Float(1.0)", "{} Float(2.0)");
-    f("avg(b)", "{} Float(5.0)", "{} Float(6.0)");
-    f("min(b)", "{} Float(5.0)", "{} Float(5.0)");
-    f("max(b)", "{} Float(5.0)", "{} Float(7.0)");
-    f(
-        "count_values(\"v\", c)",
-        "{v=\"1\"} Float(1.0)",
-        "{v=\"1\"} Float(2.0)",
-    );
-    f(
-        "c",
-        "{__name__=\"c\"} Float(1.0)",
-        "{__name__=\"c\"} Float(1.0)",
-    );
-}
-
-#[test]
-fn answers_with_histograms_are_fetched_again_as_samples() {
-    let upstream = Arc::new(Watched::new(|_| Then::Answer));
-    let queries = queries(upstream.clone(), Groups::Overlapping, PARSER);
-    let outcome = answer(&queries, "sum(h) + on () count(a)").unwrap();
-    assert!(
-        outcome.annotations.warnings.is_empty(),
-        "{:?}",
-        outcome.annotations
-    );
-    assert_eq!(
-        value(&queries, "histogram_sum(sum(h))"),
-        r#"{"resultType":"vector","result":[{"metric":{},"value":[600,"9"]}]}"#
-    );
-    let asked = upstream.asked.lock().unwrap().clone();
-    let expected = [
-        "sum(h) 600..600",
-        "count(a) 600..600",
-        "raw __name__=\"h\" 300001..600000",
-        // Of a function of histograms it is known before.
-        "raw __name__=\"h\" 300001..600000",
-    ];
-    assert_eq!(asked, expected);
-}
-
-#[test]
-fn groups_that_would_lose_buckets_are_named_unless_matchers_exclude_them() {
-    let mut upstream = Watched::new(|_| Then::Answer);
-    upstream.histogram = "h";
-    let queries = queries(Arc::new(upstream), Groups::Overlapping, PARSER);
-    let f = |query: &str, groups: &str| {
-        let failure = answer(&queries, query).unwrap_err();
-        let expected = format!(
-            "native histogram query targets server_group(s) ordinal=[{groups}] without remote_read; configure remote_read on those groups (preferred — preserves sparse-span schema) or set native_histogram.allow_lossy: true to accept JSON-API fidelity loss"
-        );
-        assert_eq!(failure.message, expected);
-        assert_eq!(failure.kind.http(), (422, "execution"));
-    };
-    f("rate(h[5m])", "0 1");
-    f("a + {__name__=\"h\"}", "0 1");
-    f("histogram_count(b{az=\"1\"}) + a", "1");
-    answer(&queries, "rate(a[5m])").unwrap();
-}
-
-#[test]
-fn series_beyond_a_limit_are_left_out_with_a_warning() {
-    let queries = queries(Arc::new(servers(true)), Groups::Overlapping, PARSER);
-    let runtime = Runtime::new().unwrap();
-    let params = |limit| Params {
-        limit: Some(limit),
-        ..Params::default()
-    };
-    let outcome = runtime
-        .block_on(queries.instant("{i=~\".+\",__name__=~\"a|b\"}", 600_000, &params(3)))
-        .unwrap();
-    assert_eq!(
-        outcome.annotations.warnings,
-        ["results truncated due to limit"]
-    );
-    assert_eq!(points(&outcome.value).len(), 3);
-    let outcome = runtime
-        .block_on(queries.range("a", 0, 600_000, 60_000, &params(2)))
-        .unwrap();
-    assert!(outcome.annotations.warnings.is_empty());
 }
 
 #[test]

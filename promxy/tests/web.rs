@@ -315,7 +315,7 @@ fn the_access_log_has_a_line_for_each_request() {
 
 /// Families that are ours to have: those of the original that speak of the proxy and not of Go, of rules, of Alertmanagers, of
 /// remote write, or of scraping.
-const EXPECTED: [&str; 22] = [
+const EXPECTED: [&str; 25] = [
     "server_group_request_duration_seconds",
     "server_group_targets",
     "promxy_build_info",
@@ -336,8 +336,11 @@ const EXPECTED: [&str; 22] = [
     "prometheus_web_federation_errors_total",
     "prometheus_web_federation_warnings_total",
     "process_cpu_seconds_total",
+    "process_max_fds",
     "process_open_fds",
     "process_resident_memory_bytes",
+    "process_start_time_seconds",
+    "process_virtual_memory_bytes",
 ];
 
 #[test]
@@ -354,6 +357,8 @@ fn the_metrics_have_the_originals_families() {
     let path =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/surface/metrics_families.tsv");
     let families = fs::read_to_string(path).unwrap();
+    let recorded = path.with_file_name("metrics_full.txt");
+    let recorded = fs::read_to_string(recorded).unwrap();
     let mut found = 0;
     for row in families.lines().skip(1) {
         let mut columns = row.split('\t');
@@ -371,6 +376,10 @@ fn the_metrics_have_the_originals_families() {
             page.contains(&format!("# TYPE {name} {kind}\n")),
             "{name} {kind}\n{page}"
         );
+        let help = format!("# HELP {name} ");
+        let mut helps = recorded.lines().filter(|line| line.starts_with(&help));
+        let help = helps.next().unwrap();
+        assert!(page.lines().any(|line| line == help), "{help}\n{page}");
         let sample = page
             .lines()
             .find(|line| line.starts_with(name) && !line.starts_with('#'))

@@ -158,14 +158,15 @@ impl Group {
 
     fn warn_of_no_targets(&self, is_start: bool, old_targets: usize) {
         let (ordinal, name) = (self.common.ordinal, &self.common.config.name);
-        let named = (!name.is_empty()).then(|| format!(" name={name}"));
+        let known_name = (!name.is_empty()).then_some(name.as_str());
+        let named = known_name.map(|name| format!(" name={name}"));
         let what = if is_start {
             "started with zero targets"
         } else {
             "transitioned to zero targets"
         };
         tracing::warn!(
-            name = named.is_some().then_some(name.as_str()),
+            name = known_name,
             new_targets = 0,
             old_targets,
             ordinal,

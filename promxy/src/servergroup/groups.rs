@@ -270,7 +270,7 @@ impl MetricSource for Groups {
     fn families(&self) -> Vec<MetricFamily> {
         let mut targets = Family::gauge(
             "server_group_targets",
-            "Number of targets in the server group",
+            "Number of targets currently discovered for a server group.",
         );
         for group in &self.0.current.load().groups {
             let ordinal = group.common.ordinal.to_string();

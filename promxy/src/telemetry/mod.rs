@@ -104,6 +104,7 @@ impl fmt::Debug for Telemetry {
     }
 }
 
+/// The texts are the original's: tools show them.
 impl Source for Other {
     fn families(&self) -> Vec<MetricFamily> {
         let Self {
@@ -129,30 +130,30 @@ impl Source for Other {
         vec![
             Family::gauge(
                 "promxy_build_info",
-                "A metric with a constant '1' value labeled by what promxy was built from.",
+                "A metric with a constant '1' value labeled by version, revision, branch, goversion from which promxy was built, and the goos and goarch for the build.",
             )
             .sample(&build, 1.0)
             .build(),
             Family::gauge(
                 "prometheus_ready",
-                "Whether all server groups have had a first state.",
+                "Whether Prometheus startup was fully completed and the server is ready for normal operation.",
             )
             .sample(&[], ready.load(Relaxed) as f64)
             .build(),
             Family::gauge(
                 "prometheus_remote_read_handler_queries",
-                "The current number of remote reads that run or wait.",
+                "The current number of remote read queries that are either in execution or queued on the handler.",
             )
             .sample(&[], remote_reads.load(Relaxed) as f64)
             .build(),
             counter(
                 "prometheus_web_federation_errors_total",
-                "Total number of federations that failed.",
+                "Total number of errors that occurred while sending federation responses.",
                 federation_errors,
             ),
             counter(
                 "prometheus_web_federation_warnings_total",
-                "Total number of warnings while federating.",
+                "Total number of warnings that occurred while sending federation responses.",
                 federation_warnings,
             ),
             Family::counter(

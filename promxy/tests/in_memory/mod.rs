@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "not every test uses all of it")]
 
 pub(crate) mod oracle;
+pub(crate) mod watched;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 

@@ -120,7 +120,8 @@ impl Steps {
         let compared = self.compared.into_inner().unwrap();
         let missing = self.lines.iter().map(|line| line.step.clone());
         let missing = missing.filter(|step| !compared.contains_key(step));
-        (self.lines.len(), compared, missing.collect())
+        let missing = missing.collect();
+        (self.lines.len(), compared, missing)
     }
 }
 
