@@ -135,11 +135,7 @@ fn what_groups_do_to_labels_comes_before_what_a_query_does() {
     );
     f("count_values(\"v\", a)", "v", &[raw]);
     // A label that groups add.
-    f(
-        "count_values((\"az\"), a) + on () sum(b)",
-        "z",
-        &[raw, "sum(b) 600..600"],
-    );
+    f("count_values((\"az\"), a)", "z", &[raw]);
     f("sum by (i) (a > 1)", "i", &["sum by (i) (a > 1) 600..600"]);
     f("abs(a)", "z", &["abs(a) 600..600"]);
     f("abs(a)", "__name__", &[raw]);

@@ -1,6 +1,10 @@
 //! What becomes of the parts that groups answer with: copies or shares, histograms, limits.
 
-#![allow(clippy::unwrap_used, reason = "a failed test says what it expected")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a failed test says what it expected"
+)]
 
 mod in_memory;
 

@@ -31,6 +31,9 @@ load 15s
   a{job="api", i="2", room="hall"} 10 20 _ _ 5 2+2x40
   a{job="web", i="3", room="Attic"} 1x20 0x20
   b{job="api", i="1", room="Attic"} 5-1x40
+  c{az="p", i="1"} 1+1x40
+  c{az="q", i="2"} 7+2x40
+  c{az="q", i="3"} 3x40
 "#,
     r#"
 load 15s
@@ -116,7 +119,7 @@ const GROUPINGS: [&str; 19] = [
     " without (metric, i)",
 ];
 
-const ARGUMENTS: [&str; 11] = [
+const ARGUMENTS: [&str; 12] = [
     "a",
     "a{i!=\"2\"}",
     "a > 4",
@@ -128,6 +131,8 @@ const ARGUMENTS: [&str; 11] = [
     "a{room=\"ATTIC\"}",
     "{metric=\"b\"}",
     "abs(a offset 1m)",
+    // Has a label of its own where the group adds one.
+    "c",
 ];
 
 const GRIDS: [Grid; 2] = [
@@ -206,10 +211,8 @@ fn labels_that_rules_change_group_as_they_do_in_the_answer() {
         let mut servers = Servers::new(groups, parser);
         servers.relabel = relabel;
         let queries = queries(Arc::new(servers), Groups::Overlapping, parser);
-        for (text, grid) in texts()
-            .iter()
-            .flat_map(|text| GRIDS.map(|grid| (text, grid)))
-        {
+        for (text, grid) in texts().iter().zip(GRIDS.iter().cycle()) {
+            let grid = *grid;
             let query = if grid.is_instant() {
                 engine.instant_query(text, grid.start)
             } else {

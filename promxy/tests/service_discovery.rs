@@ -93,14 +93,6 @@ impl Replay {
         format!("127.0.0.1:{}", self.servers[number].port)
     }
 
-    /// Starts promxy with one source, whose meta labels become labels of series.
-    fn promxy(&self, folder: TempDir, group: &str, source: &str) -> Promxy {
-        let config = format!(
-            "promxy:\n  server_groups:\n  - {group}\n    relabel_configs:\n    - {{action: labelmap, regex: __(.+), replacement: d_$1}}\n    {source}\n"
-        );
-        Promxy::start_in(folder, &config, &[], &[])
-    }
-
     fn recorded(&self, step: &str) -> &Value {
         let mut lines = self.lines.iter();
         lines.find(|line| line["step"] == step).unwrap()
@@ -169,6 +161,14 @@ impl Replay {
     }
 }
 
+/// Starts promxy with one source, whose meta labels become labels of series.
+fn promxy(folder: TempDir, group: &str, source: &str) -> Promxy {
+    let config = format!(
+        "promxy:\n  server_groups:\n  - {group}\n    relabel_configs:\n    - {{action: labelmap, regex: __(.+), replacement: d_$1}}\n    {source}\n"
+    );
+    Promxy::start_in(folder, &config, &[], &[])
+}
+
 fn sorted(series: &Value) -> Vec<String> {
     let mut series: Vec<String> = series
         .as_array()
@@ -218,7 +218,7 @@ fn files(replay: &Replay) {
     let one = json!([{"targets": [first], "labels": {"env": "p"}}]);
     write("t.json", &one.to_string());
     let source = "file_sd_configs: [{files: ['t*.json'], refresh_interval: 1s}]";
-    let promxy = replay.promxy(folder, "name: f", source);
+    let promxy = promxy(folder, "name: f", source);
     replay.step(&promxy, "file_sd start", &[]);
     write("t.json", &json!([{"targets": [first, second]}]).to_string());
     replay.step(&promxy, "file_sd file rewritten with two targets", &[]);
@@ -241,7 +241,7 @@ fn http(replay: &Replay) {
     let source = Stub::start(move |_| Reply::json(groups.to_string()));
     let place = format!("127.0.0.1:{}", source.port);
     let keys = format!("http_sd_configs: [{{url: 'http://{place}/sd?x=1', refresh_interval: 5s}}]");
-    let promxy = replay.promxy(TempDir::new().unwrap(), "scheme: http", &keys);
+    let promxy = promxy(TempDir::new().unwrap(), "scheme: http", &keys);
     let replaced = [(place, "127.0.0.1:25092".to_owned())];
     replay.step(&promxy, "http_sd", &replaced);
     let step = "http_sd request headers";
@@ -292,7 +292,7 @@ fn consul(replay: &Replay) {
         "consul_sd_configs: [{{server: '127.0.0.1:{}', services: [prom], refresh_interval: 1s}}]",
         agent.port
     );
-    let promxy = replay.promxy(TempDir::new().unwrap(), "scheme: http", &keys);
+    let promxy = promxy(TempDir::new().unwrap(), "scheme: http", &keys);
     let ports: Vec<(String, String)> = RECORDED
         .iter()
         .enumerate()
@@ -313,5 +313,5 @@ fn consul(replay: &Replay) {
     replay.step(&promxy, step, &ports);
     let log = promxy.program.stderr().join("\n");
     let is_silent = !log.contains("level=error");
-    replay.differs(step, "logs", (!is_silent).then(|| log));
+    replay.differs(step, "logs", (!is_silent).then_some(log));
 }

@@ -356,7 +356,7 @@ fn the_metrics_have_the_originals_families() {
     let page = page.text();
     let path =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/surface/metrics_families.tsv");
-    let families = fs::read_to_string(path).unwrap();
+    let families = fs::read_to_string(&path).unwrap();
     let recorded = path.with_file_name("metrics_full.txt");
     let recorded = fs::read_to_string(recorded).unwrap();
     let mut found = 0;

@@ -128,7 +128,6 @@ async fn run(
     mut params: Params,
 ) -> Result<Outcome, QueryFailure> {
     let began = Instant::now();
-    let _running = state.telemetry.engine.begin();
     let limit = [params.timeout, state.flags.query_timeout];
     let limit: Option<Duration> = limit.into_iter().flatten().min();
     let out_of_time = |doing: &str| {
@@ -150,6 +149,7 @@ async fn run(
                 .ok_or_else(|| out_of_time("query queue"))?,
         ),
     };
+    let _running = state.telemetry.engine.begin();
     let queue = began.elapsed();
     params.timeout = limit.map(|limit| limit.saturating_sub(queue));
     let queries = &state.queries;

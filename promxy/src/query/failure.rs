@@ -77,10 +77,16 @@ impl QueryFailure {
                 QueryFailureKind::Timeout,
                 format!("{prefix}{}", error.message),
             ),
-            // The limit is the query's own, not something that happened at a server.
+            // The limit is the query's own, not something that happened at a server. Of samples the original says no more.
+            FailureKind::TooMuch if is_of_samples(error) => QueryError::TooManySamples.into(),
             FailureKind::TooMuch => Self::new(QueryFailureKind::Execution, &*error.message),
         }
     }
+}
+
+fn is_of_samples(error: &UpstreamError) -> bool {
+    let text = QueryError::TooManySamples.to_string();
+    error.message.ends_with(&text)
 }
 
 impl From<QueryError> for QueryFailure {

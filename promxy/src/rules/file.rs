@@ -221,7 +221,8 @@ impl RawRule {
         if !self.labels.is_empty() {
             text.push_str("labels:\n");
             for (name, value) in &self.labels {
-                text.push_str(&format!("    {}: {}\n", word(name), word(value)));
+                let entry = ["    ", &word(name), ": ", &word(value), "\n"];
+                text.extend(entry);
             }
         }
         Rule::Recording(text)

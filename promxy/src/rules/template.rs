@@ -113,22 +113,18 @@ impl Checker {
             let behind = trimming
                 .filter(|behind| behind.starts_with([' ', '\t', '\r', '\n']))
                 .map_or(behind, str::trim_start);
-            rest = match behind.strip_prefix("/*") {
-                Some(comment) => {
-                    let (comment, behind) = comment.split_once("*/").ok_or("unclosed comment")?;
-                    self.line += lines(comment);
-                    let end = behind.strip_prefix(" -").unwrap_or(behind);
-                    end.strip_prefix("}}")
-                        .ok_or("comment ends before closing delimiter")?
-                }
-                None => {
-                    let (tokens, behind) = tokens(behind)?;
-                    self.action(&tokens)?;
-                    let action = rest.len() - before.len() - behind.len();
-                    let action = rest.get(before.len()..before.len() + action);
-                    self.line += lines(action.unwrap_or_default());
-                    behind
-                }
+            rest = if let Some(comment) = behind.strip_prefix("/*") {
+                let (comment, behind) = comment.split_once("*/").ok_or("unclosed comment")?;
+                self.line += lines(comment);
+                let end = behind.strip_prefix(" -").unwrap_or(behind);
+                end.strip_prefix("}}")
+                    .ok_or("comment ends before closing delimiter")?
+            } else {
+                let (tokens, behind) = tokens(behind)?;
+                self.action(&tokens)?;
+                let action = rest.get(before.len()..rest.len() - behind.len());
+                self.line += lines(action.unwrap_or_default());
+                behind
             };
         }
         self.line += lines(rest);
@@ -222,18 +218,14 @@ impl Checker {
             (Kind::With, Some(Token::Name(name))) if name == "with" => Some("with"),
             _ => None,
         };
-        match again {
-            Some(context) => {
-                let mut words = words.behind();
-                self.pipeline(&mut words, context, 0)?;
-                words.end(context)
-            }
-            None => {
-                block.has_else = true;
-                self.variables.truncate(variables);
-                words.end("else")
-            }
-        }
+        let Some(context) = again else {
+            block.has_else = true;
+            self.variables.truncate(variables);
+            return words.end("else");
+        };
+        let mut words = words.behind();
+        self.pipeline(&mut words, context, 0)?;
+        words.end(context)
     }
 
     /// Reads commands between `|`, up to a closing parenthesis or the end.

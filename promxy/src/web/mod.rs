@@ -30,7 +30,10 @@ use axum::{
     body::{Body, Bytes},
     extract::ConnectInfo,
 };
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header::ALLOW};
+use http::{
+    HeaderMap, HeaderValue, Method, StatusCode, Version,
+    header::{ALLOW, CONTENT_LENGTH},
+};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::{BodyExt as _, Limited};
 
@@ -125,7 +128,7 @@ impl Web {
             });
         }
         if is_head {
-            response = response.map(|_| Body::empty());
+            response = without_body(response);
         }
         response
     }
@@ -269,6 +272,14 @@ fn at_end(response: Response, told: impl FnOnce(u64) + Send + Unpin + 'static) -
             told: Some(told),
         })
     })
+}
+
+/// Leaves out the body, and says how long it would have been.
+fn without_body(mut response: Response) -> Response {
+    if let Some(length) = response.body().size_hint().exact() {
+        response.headers_mut().insert(CONTENT_LENGTH, length.into());
+    }
+    response.map(|_| Body::empty())
 }
 
 /// A body that tells its length when it is dropped.

@@ -110,8 +110,8 @@ impl Steps {
         {
             return gauges.join("\n");
         }
-        let earlier = self.lines[..place].iter().rev();
-        let before = earlier.filter_map(|line| line.shown.get("metrics")).next();
+        let mut earlier = self.lines[..place].iter().rev();
+        let before = earlier.find_map(|line| line.shown.get("metrics"));
         reloads(&gauges, &before.map(words).unwrap_or_default())
     }
 
@@ -269,36 +269,38 @@ pub(crate) fn runtime_info(text: &str) -> String {
     format!("{keys:?} {}", data["reloadConfigSuccess"])
 }
 
-/// Lines of the access log without times; the length of a number's answer depends on the time.
+/// Lines of the access log without times.
 pub(crate) fn access_log<'a>(lines: impl Iterator<Item = &'a str>) -> String {
-    let lines = lines.map(|line| match serde_json::from_str::<Value>(line) {
-        Ok(mut line) => {
-            for key in ["time", "duration"] {
-                line[key] = Value::from("<TIME>");
-            }
-            if line["responseBytes"]
-                .as_u64()
-                .is_some_and(|bytes| (77..=81).contains(&bytes))
-            {
-                line["responseBytes"] = Value::from(81);
-            }
-            line.to_string()
-        }
-        Err(_) => {
-            let (peer, rest) = line.split_once(" [").unwrap();
-            let (_, rest) = rest.split_once("] ").unwrap();
-            let (request, rest) = rest.rsplit_once("\" ").unwrap();
-            let (_, form) = rest.split_once(' ').unwrap();
-            let (request, bytes) = request.rsplit_once(' ').unwrap();
-            let bytes: u64 = bytes.parse().unwrap();
-            let bytes = if (77..=81).contains(&bytes) {
-                81
-            } else {
-                bytes
-            };
-            format!("{peer} {request} {bytes} {form}")
-        }
-    });
+    let lines = lines.map(|line| json_line(line).unwrap_or_else(|| text_line(line)));
     let lines: Vec<String> = lines.collect();
     lines.join("\n")
+}
+
+fn json_line(line: &str) -> Option<String> {
+    let mut line: Value = serde_json::from_str(line).ok()?;
+    for key in ["time", "duration"] {
+        line[key] = Value::from("<TIME>");
+    }
+    let bytes = line["responseBytes"].as_u64().unwrap();
+    line["responseBytes"] = Value::from(length(bytes));
+    Some(line.to_string())
+}
+
+fn text_line(line: &str) -> String {
+    let (peer, rest) = line.split_once(" [").unwrap();
+    let (_, rest) = rest.split_once("] ").unwrap();
+    let (request, rest) = rest.rsplit_once("\" ").unwrap();
+    let (_, form) = rest.split_once(' ').unwrap();
+    let (request, bytes) = request.rsplit_once(' ').unwrap();
+    let bytes = length(bytes.parse().unwrap());
+    format!("{peer} {request} {bytes} {form}")
+}
+
+/// The length of an answer; that of a number depends on the time, whose milliseconds may end with zeros.
+fn length(bytes: u64) -> u64 {
+    if (77..=81).contains(&bytes) {
+        81
+    } else {
+        bytes
+    }
 }

@@ -9,10 +9,13 @@ use nix::sys::signal::Signal;
 use shared::testing::eventually;
 
 use super::{
-    compare::{Steps, answer, logs, not_before},
+    compare::{Steps, access_log, answer, logs, not_before},
     server::{Server, query, target},
 };
 use crate::support::{Promxy, bytes_of, client::request};
+
+/// How many requests are sent to a process that was told to end.
+const REQUESTS: usize = 4;
 
 pub(crate) fn run(steps: &Steps) {
     thread::scope(|scope| {
@@ -48,8 +51,11 @@ impl Ending {
     }
 
     /// Waits for the end: exit code, when it came at the earliest, log.
-    fn shown(mut self) -> [(&'static str, String); 3] {
+    fn shown(mut self) -> [(&'static str, String); 4] {
         let code = self.promxy.program.wait().code();
+        // Those before are from the wait for the end of readiness.
+        let access = self.promxy.program.stdout();
+        let access = access_log(access.iter().rev().take(REQUESTS).rev().map(String::as_str));
         let seconds = self.begin.elapsed().as_secs_f64();
         let lines = self.promxy.program.stderr();
         let code = code.map_or("a signal".to_owned(), |code| code.to_string());
@@ -58,6 +64,7 @@ impl Ending {
             // Whole seconds of the recorded run are asked for, so a slow machine shows the same.
             ("exited_after_s", not_before(seconds)),
             ("logs", logs(lines[self.lines..].join("\n").lines())),
+            ("stdout", access),
         ]
     }
 }

@@ -72,6 +72,15 @@ fn answer_to(asked: &Asked) -> String {
                 vector.join(",")
             )
         }
+        ("/api/v1/query", "0 * up") => {
+            let time = parameter("time");
+            let vector =
+                SERIES.map(|labels| format!(r#"{{"metric":{{{labels}}},"value":[{time},"0"]}}"#));
+            format!(
+                r#"{{"resultType":"vector","result":[{}]}}"#,
+                vector.join(",")
+            )
+        }
         ("/api/v1/query", "sum(up)") => {
             let time = parameter("time");
             format!(
