@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 
-use shared::regex;
+use shared::regex::{self, PatternError};
 
 use crate::format;
 use crate::parser::ast::METRIC_NAME;
@@ -367,7 +367,18 @@ fn accepts_empty(matcher: &Matcher) -> bool {
         MatchOp::Equal => value.is_empty(),
         MatchOp::NotEqual => !value.is_empty(),
         // The pattern was read once already.
-        MatchOp::Regex => regex::accepts_empty(value.as_bytes()).unwrap_or(true),
-        MatchOp::NotRegex => !regex::accepts_empty(value.as_bytes()).unwrap_or(true),
+        MatchOp::Regex => pattern_accepts_empty(value.as_bytes()).unwrap_or(true),
+        MatchOp::NotRegex => !pattern_accepts_empty(value.as_bytes()).unwrap_or(true),
     }
+}
+
+/// Whether a matcher's pattern accepts the empty text.
+///
+/// Plain texts with bars between them are no pattern to the reference, in `model/labels/regexp.go`, and may be any bytes.
+pub(super) fn pattern_accepts_empty(pattern: &[u8]) -> Result<bool, PatternError> {
+    let is_special = |byte: &u8| br"\.+*?()[]{}^$".contains(byte);
+    if pattern.iter().any(is_special) {
+        return regex::accepts_empty(pattern);
+    }
+    Ok(pattern.split(|byte| *byte == b'|').any(<[u8]>::is_empty))
 }

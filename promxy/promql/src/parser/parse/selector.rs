@@ -1,10 +1,9 @@
 //! Vector selectors: a name, matchers in braces, or both.
 
-use shared::regex;
-
 use super::{Context, Parser};
 use crate::Text;
 use crate::parser::ast::{MatchOp, Matcher, TimeShift, VectorSelector};
+use crate::parser::check::pattern_accepts_empty;
 use crate::parser::token::{Token, TokenKind};
 use crate::parser::{BinaryOp, NodeId, NodeKind, ParseError, ValueType, literal};
 
@@ -101,7 +100,7 @@ impl Parser<'_> {
         let token = self.tokens.expect(TokenKind::String, matching("string"))?;
         let value = literal::unquote(self.tokens.text(token));
         if matches!(op, MatchOp::Regex | MatchOp::NotRegex)
-            && let Err(refusal) = regex::accepts_empty(value.as_bytes())
+            && let Err(refusal) = pattern_accepts_empty(value.as_bytes())
         {
             return Err(self.error(label.span.to(token.span), refusal.to_string()));
         }
