@@ -145,8 +145,7 @@ impl<'a> Evaluator<'a, '_> {
                 let mut output = Output::new(name, span);
                 let compute = |windows: &mut Vec<Window>, series: &Series| -> Computing {
                     call.cancel.check(Stage::Evaluation)?;
-                    let forget_resets = compat == Compat::V3_14;
-                    let samples = RangeSamples::of_subquery(series, inner_grid, forget_resets);
+                    let samples = RangeSamples::of_subquery(series, inner_grid);
                     call.compute(&samples, windows)
                 };
                 in_order(self.context.threads, inner, compute, |series, computed| {
@@ -236,7 +235,8 @@ impl<'s> Output<'s> {
         }
         let mut series = Series {
             labels: labels.clone(),
-            drop_name,
+            // 3.5 forgets what the inside of a subquery was to lose.
+            drop_name: drop_name && !context.is_3_5(),
             column,
         };
         if !call.function.keeps_name() {

@@ -157,12 +157,8 @@ impl<'a> RangeSamples<'a> {
 
     /// Turns the result of a subquery into samples.
     ///
-    /// What histograms say of resets is forgotten from 3.6 on: a subquery may miss samples, or see them twice.
-    pub(crate) fn of_subquery(
-        series: &Series,
-        grid: Grid,
-        forget_resets: bool,
-    ) -> RangeSamples<'static> {
+    /// What histograms say of resets is forgotten: a subquery may miss samples, or see them twice.
+    pub(crate) fn of_subquery(series: &Series, grid: Grid) -> RangeSamples<'static> {
         let (times, values) = series
             .column
             .floats()
@@ -177,7 +173,7 @@ impl<'a> RangeSamples<'a> {
                     CounterResetHint::Reset | CounterResetHint::NotReset
                 );
                 let mut histogram = Arc::clone(histogram);
-                if known && forget_resets {
+                if known {
                     Arc::make_mut(&mut histogram).hint = CounterResetHint::Unknown;
                 }
                 (grid.time(step), histogram)
