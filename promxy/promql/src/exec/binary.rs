@@ -132,7 +132,12 @@ impl Evaluator<'_, '_> {
             },
         };
         let mut matched = Matched::new(signatures.count());
-        operation.check_one_side(&many, &one, &by_signature, &mut matched.failure)?;
+        operation.check_one_side(
+            &many,
+            (&one, &one_ordinals),
+            &by_signature,
+            &mut matched.failure,
+        )?;
         let one_steps: Vec<Bitmap> = one.iter().map(|series| series.column.steps()).collect();
         for (series, ordinal) in many.iter().zip(&many_ordinals) {
             self.context.check()?;
@@ -263,11 +268,12 @@ fn fail_at(
 }
 
 impl Operation<'_> {
-    /// The side that may have one element for a signature must have no more at any step that counts.
+    /// The side that may have one element for a signature must have no more at any step that counts. Of several duplicates the
+    /// first in the order of the series is told.
     fn check_one_side(
         &self,
         many: &[Series],
-        one: &[Series],
+        (one, ordinals): (&[Series], &[usize]),
         by_signature: &[Vec<usize>],
         failure: &mut Option<(usize, QueryError)>,
     ) -> Result<(), QueryError> {
@@ -284,20 +290,21 @@ impl Operation<'_> {
         for series in many {
             active.or_with(&series.column.steps());
         }
-        for rows in by_signature {
-            let mut seen: Vec<(usize, Bitmap)> = Vec::new();
-            for row in rows {
-                self.cancel.check(Stage::Evaluation)?;
-                let steps = one[*row].column.steps().and(&active);
-                for (earlier, present) in &seen {
-                    if let Some(step) = present.and(&steps).first() {
-                        fail_at(failure, step, || {
-                            self.duplicate_on_one_side(&one[*row], &one[*earlier])
-                        });
-                    }
-                }
-                seen.push((*row, steps));
+        let mut seen: Vec<Vec<(&Series, Bitmap)>> = vec![Vec::new(); by_signature.len()];
+        for (series, ordinal) in one.iter().zip(ordinals) {
+            self.cancel.check(Stage::Evaluation)?;
+            if by_signature[*ordinal].len() < 2 {
+                continue;
             }
+            let steps = series.column.steps().and(&active);
+            for (earlier, present) in &seen[*ordinal] {
+                if let Some(step) = present.and(&steps).first() {
+                    fail_at(failure, step, || {
+                        self.duplicate_on_one_side(series, earlier)
+                    });
+                }
+            }
+            seen[*ordinal].push((series, steps));
         }
         Ok(())
     }
