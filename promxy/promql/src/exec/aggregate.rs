@@ -11,6 +11,7 @@ use crate::annotations::Remark;
 use crate::error::QueryError;
 use crate::func::kahan::{Kahan, Mean};
 use crate::func::spread::quantile;
+use crate::gomath;
 use crate::histogram::{HistogramAverage, HistogramSum};
 use crate::labels::{GroupingKey, Labels};
 use crate::parser::{AggregateOp, Compat, Span};
@@ -178,7 +179,7 @@ impl Evaluator<'_, '_> {
     }
 }
 
-/// The extremes of a parameter over all steps.
+/// The extremes of a parameter over all steps, as Go has them: of numbers and NaN they are NaN, so that nothing is out of bounds.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ParamBounds {
     pub(super) min: f64,
@@ -188,10 +189,9 @@ pub(super) struct ParamBounds {
 
 impl ParamBounds {
     pub(super) fn of(param: &[f64]) -> Self {
-        let numbers = param.iter().copied().filter(|value| !value.is_nan());
         Self {
-            min: numbers.clone().fold(f64::INFINITY, f64::min),
-            max: numbers.fold(f64::NEG_INFINITY, f64::max),
+            min: param.iter().copied().fold(f64::MAX, gomath::min),
+            max: param.iter().copied().fold(f64::MIN, gomath::max),
             any_nan: param.iter().any(|value| value.is_nan()),
         }
     }

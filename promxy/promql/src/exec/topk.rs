@@ -68,6 +68,9 @@ impl Evaluator<'_, '_> {
     fn check_count(&self, param: &[f64], series: &[Series]) -> Result<bool, QueryError> {
         let bounds = ParamBounds::of(param);
         let error = |text: String| Err(QueryError::execution(text));
+        if bounds.max < 1.0 {
+            return Ok(false);
+        }
         if self.context.is_3_5() {
             // Only counts that something would be selected by are looked at.
             for (step, k) in param.iter().enumerate() {
@@ -80,10 +83,7 @@ impl Evaluator<'_, '_> {
                     ));
                 }
             }
-            return Ok(bounds.max >= 1.0);
-        }
-        if !bounds.any_nan && bounds.max < 1.0 {
-            return Ok(false);
+            return Ok(true);
         }
         if bounds.any_nan {
             return error("Parameter value is NaN".to_owned());
@@ -112,17 +112,16 @@ impl Evaluator<'_, '_> {
         let param_span = self.param_span(aggregate);
         let series = self.series(aggregate.expr);
         let bounds = ParamBounds::of(&param);
-        if !bounds.any_nan && bounds.min == 0.0 && bounds.max == 0.0 {
+        if bounds.min == 0.0 && bounds.max == 0.0 {
             return Ok(Evaluated::Matrix(Vec::new()));
         }
-        if bounds.any_nan {
-            let is_used = !series.is_empty();
-            if self.context.is_3_5() && is_used {
-                return Err(QueryError::execution("Ratio value NaN is NaN"));
-            }
-            if !self.context.is_3_5() {
-                return Err(QueryError::execution("Ratio value is NaN"));
-            }
+        if bounds.any_nan && !self.context.is_3_5() {
+            return Err(QueryError::execution("Ratio value is NaN"));
+        }
+        // 3.5 looks at ratios only where there is something to select.
+        let is_used = |step| series.iter().any(|series| series.column.steps().has(step));
+        if (0..param.len()).any(|step| param[step].is_nan() && is_used(step)) {
+            return Err(QueryError::execution("Ratio value NaN is NaN"));
         }
         let too_high = (bounds.max > 1.0).then_some((bounds.max, 1.0));
         let too_low = (bounds.min < -1.0).then_some((bounds.min, -1.0));
