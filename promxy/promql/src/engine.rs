@@ -11,7 +11,7 @@ use crate::exec::{CancelToken, Context, Evaluator, Grid, SampleBudget, Series, r
 use crate::histogram::window::counts_and_sums_only;
 use crate::join::join_all;
 use crate::parser::{Compat, Expr, ParserOptions, ValueType, parse};
-use crate::plan::{Plan, PlanId, PlanKind, Settings, is_text_in_parentheses};
+use crate::plan::{Plan, PlanId, PlanKind, PlanNode, Settings, is_text_in_parentheses};
 use crate::rewrite::{NodeRewriter, RewriteNode};
 use crate::stats::SampleStats;
 use crate::storage::{BoxFuture, Querier, Queryable, SeriesData, is_stale};
@@ -437,7 +437,11 @@ impl Plan {
 
     /// Returns the nodes directly below a node that are evaluated.
     fn children(&self, id: PlanId) -> Vec<PlanId> {
-        let children = match &self.nodes[id.index()].kind {
+        self.children_of(&self.nodes[id.index()])
+    }
+
+    pub(crate) fn children_of(&self, node: &PlanNode) -> Vec<PlanId> {
+        let children = match &node.kind {
             PlanKind::Negate(operand) => vec![*operand],
             PlanKind::Binary(binary) => vec![binary.lhs, binary.rhs],
             PlanKind::Call(call) => call.args.clone(),

@@ -12,17 +12,21 @@ use crate::format;
 use crate::labels::{GroupingKey, Labels, LabelsBuilder};
 use crate::plan::{AggregatePlan, PlanKind, PlanNode};
 
-impl Evaluator<'_, '_> {
+impl<'a> Evaluator<'a, '_> {
+    /// Returns the label that values go to.
+    pub(super) fn counted_label(&self, aggregate: &AggregatePlan) -> Result<&'a str, QueryError> {
+        match aggregate.param.map(|param| &self.plan_node(param).kind) {
+            Some(PlanKind::String(label)) => valid_label(label),
+            _ => Err(QueryError::execution("count_values takes a label name")),
+        }
+    }
+
     pub(super) fn count_values(
         &mut self,
         node: &PlanNode,
         aggregate: &AggregatePlan,
     ) -> Result<Evaluated, QueryError> {
-        let param = aggregate.param.map(|param| &self.plan_node(param).kind);
-        let Some(PlanKind::String(label)) = param else {
-            return Err(QueryError::execution("count_values takes a label name"));
-        };
-        let name = valid_label(label)?;
+        let name = self.counted_label(aggregate)?;
         let mut key = GroupingKey::new(aggregate.grouping.as_ref(), true);
         if key.is_only() {
             key.push(name);

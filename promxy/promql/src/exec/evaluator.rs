@@ -64,10 +64,40 @@ impl<'a, 'c> Evaluator<'a, 'c> {
                 continue;
             }
             self.context.check()?;
-            let value = self.node(node)?;
+            let value = self.node(node);
+            let value = value.map_err(|error| self.earlier_error(index).unwrap_or(error))?;
             self.values[index] = Some(repeated(node, value));
         }
         Ok(self.take(self.plan.root))
+    }
+
+    /// Returns what is wrong with the texts given to a function around a node, which is said before the node is evaluated; of
+    /// several functions the outermost comes first.
+    fn earlier_error(&self, failed: usize) -> Option<QueryError> {
+        let mut around = failed;
+        let mut found = None;
+        for (index, node) in self.plan.nodes.iter().enumerate().skip(failed + 1) {
+            let encloses = |id: &PlanId| id.index() == around;
+            if self.plan.children_of(node).iter().any(encloses) {
+                around = index;
+                found = self.text_error(node).or(found);
+            }
+        }
+        found
+    }
+
+    fn text_error(&self, node: &PlanNode) -> Option<QueryError> {
+        match &node.kind {
+            PlanKind::Call(call) => match call.function.name {
+                "label_replace" => self.replacement(&call.args).err(),
+                "label_join" => self.joining(&call.args).err(),
+                _ => None,
+            },
+            PlanKind::Aggregate(aggregate) if aggregate.op == AggregateOp::CountValues => {
+                self.counted_label(aggregate).err()
+            }
+            _ => None,
+        }
     }
 
     pub(crate) fn plan_node(&self, id: PlanId) -> &'a PlanNode {

@@ -9,17 +9,29 @@ use crate::error::QueryError;
 use crate::labels::{LabelsBuilder, METRIC_NAME};
 use crate::plan::{PlanId, PlanKind};
 
+/// What `label_replace` does to the labels of a series.
+pub(super) struct Replacement {
+    regex: Regex,
+    template: Template,
+    source: String,
+    target: String,
+}
+
+/// What `label_join` does to the labels of a series.
+pub(super) struct Joining {
+    separator: String,
+    sources: Vec<String>,
+    target: String,
+}
+
 impl Evaluator<'_, '_> {
     pub(super) fn label_replace(&mut self, args: &[PlanId]) -> Result<Evaluated, QueryError> {
-        let target = self.label_name(args[1], "destination", "label_replace")?;
-        let template = Template::new(&self.text(args[2]));
-        let source = self.text(args[3]);
-        let pattern = self.text(args[4]);
-        let regex = Regex::anchored(&pattern).map_err(|_| {
-            QueryError::execution(format!(
-                "invalid regular expression in label_replace(): {pattern}"
-            ))
-        })?;
+        let Replacement {
+            regex,
+            template,
+            source,
+            target,
+        } = self.replacement(args)?;
         let mut series = self.series(args[0]);
         for series in &mut series {
             self.context.check()?;
@@ -31,13 +43,41 @@ impl Evaluator<'_, '_> {
         self.merged(series).map(Evaluated::Matrix)
     }
 
-    pub(super) fn label_join(&mut self, args: &[PlanId]) -> Result<Evaluated, QueryError> {
-        let separator = self.text(args[2]);
+    /// Reads the arguments of `label_replace`.
+    pub(super) fn replacement(&self, args: &[PlanId]) -> Result<Replacement, QueryError> {
+        let pattern = self.text(args[4]);
+        let regex = Regex::anchored(&pattern).map_err(|_| {
+            QueryError::execution(format!(
+                "invalid regular expression in label_replace(): {pattern}"
+            ))
+        })?;
+        Ok(Replacement {
+            regex,
+            template: Template::new(&self.text(args[2])),
+            source: self.text(args[3]),
+            target: self.label_name(args[1], "destination", "label_replace")?,
+        })
+    }
+
+    /// Reads the arguments of `label_join`.
+    pub(super) fn joining(&self, args: &[PlanId]) -> Result<Joining, QueryError> {
         let mut sources = Vec::new();
         for arg in &args[3..] {
             sources.push(self.label_name(*arg, "source", "label_join")?);
         }
-        let target = self.label_name(args[1], "destination", "label_join")?;
+        Ok(Joining {
+            separator: self.text(args[2]),
+            sources,
+            target: self.label_name(args[1], "destination", "label_join")?,
+        })
+    }
+
+    pub(super) fn label_join(&mut self, args: &[PlanId]) -> Result<Evaluated, QueryError> {
+        let Joining {
+            separator,
+            sources,
+            target,
+        } = self.joining(args)?;
         let mut series = self.series(args[0]);
         for series in &mut series {
             self.context.check()?;
