@@ -4,15 +4,16 @@
 
 use super::context::STEPS_AT_A_TIME;
 use super::evaluator::drop_names_now;
+use super::info::clipped;
 use super::selector::sample_times;
 use super::{Bitmap, Column, Evaluated, Evaluator, Grid, Series};
 use crate::annotations::Remark;
 use crate::error::QueryError;
 use crate::func::date::Date;
 use crate::func::math;
-use crate::func::order::{Least, Ranked, sort_reversed};
+use crate::func::order::{Least, Ranked, insertion_sort, sort_reversed};
 use crate::gomath;
-use crate::labels::{LabelMatcher, Labels, LabelsBuilder, METRIC_NAME, natural_cmp};
+use crate::labels::{LabelMatcher, Labels, LabelsBuilder, METRIC_NAME, natural_cmp, natural_less};
 use crate::parser::MatchOp;
 use crate::plan::{CallPlan, PlanId, PlanKind, PlanNode, Selector};
 use std::cmp::Ordering;
@@ -195,9 +196,17 @@ impl<'a> Evaluator<'a, '_> {
                     .at
                     .map_or(selector.offset, |at| time.saturating_sub(at))
             };
+            // But it sees nothing beyond what is selected for that time and its offset.
+            let samples = match selector.at {
+                Some(_) if selector.original_offset != 0 => {
+                    let hints = &self.plan.selects[selector.select].hints;
+                    &clipped(&data.samples, (hints.start, hints.end))
+                }
+                _ => &*data.samples,
+            };
             let mut column = Column::empty(grid.count);
             let cancel = self.context.cancel;
-            let times = sample_times(&data.samples, grid, offset, lookback, cancel)?;
+            let times = sample_times(samples, grid, offset, lookback, cancel)?;
             for (step, taken, started) in times {
                 let time = if starts { started } else { taken };
                 column.set_float(grid.count, step, time as f64 / 1000.0);
@@ -232,10 +241,16 @@ impl<'a> Evaluator<'a, '_> {
         if by_label {
             let names: Vec<String> = args[1..].iter().map(|arg| self.text(*arg)).collect();
             let descending = name == "sort_by_label_desc";
-            series.sort_by(|a, b| {
-                let order = by_labels(&names, &a.labels, &b.labels);
-                if descending { order.reverse() } else { order }
-            });
+            let goes_before = |a: &Series, b: &Series| {
+                let is_less = natural_less_by(&names, &a.labels, &b.labels);
+                is_less != descending && a.labels != b.labels
+            };
+            if !insertion_sort(&mut series, goes_before) {
+                series.sort_by(|a, b| {
+                    let order = by_labels(&names, &a.labels, &b.labels);
+                    if descending { order.reverse() } else { order }
+                });
+            }
             return Evaluated::Matrix(series);
         }
         let mut ranked: Vec<Ranked> = series
@@ -278,6 +293,16 @@ fn by_labels(names: &[String], a: &Labels, b: &Labels) -> Ordering {
         }
     }
     a.cmp(b)
+}
+
+/// Whether the reference calls a series less than another. Of a label that is empty in one of them neither is less, so that
+/// this is no order.
+fn natural_less_by(names: &[String], a: &Labels, b: &Labels) -> bool {
+    let values = |name: &String| [a, b].map(|labels| labels.get(name).unwrap_or_default());
+    match names.iter().map(values).find(|[x, y]| x != y) {
+        Some([x, y]) => natural_less(x, y),
+        None => a < b,
+    }
 }
 
 /// Returns, for every step, the number of the only series that has one, else NaN.

@@ -116,14 +116,7 @@ impl Heap {
 
 /// Sorts so that what goes first in a heap comes last, and NaN after everything.
 pub(crate) fn sort_reversed(elements: &mut [Ranked], least: Least) {
-    if elements.len() <= INSERTION {
-        for index in 1..elements.len() {
-            let mut at = index;
-            while at > 0 && least.is_above(&elements[at - 1], &elements[at]) {
-                elements.swap(at - 1, at);
-                at -= 1;
-            }
-        }
+    if insertion_sort(elements, |a, b| least.is_above(b, a)) {
         return;
     }
     elements.sort_by(|a, b| {
@@ -138,4 +131,19 @@ pub(crate) fn sort_reversed(elements: &mut [Ranked], least: Least) {
             }
         })
     });
+}
+
+/// Sorts few elements as the reference does, also by a rule that is no order; does nothing to many.
+pub(crate) fn insertion_sort<T>(elements: &mut [T], goes_before: impl Fn(&T, &T) -> bool) -> bool {
+    if elements.len() > INSERTION {
+        return false;
+    }
+    for index in 1..elements.len() {
+        let mut at = index;
+        while at > 0 && goes_before(&elements[at], &elements[at - 1]) {
+            elements.swap(at - 1, at);
+            at -= 1;
+        }
+    }
+    true
 }

@@ -6,6 +6,7 @@
 mod by_rank;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Range;
 
 use super::selector::sample_times;
 use super::{Bitmap, Column, Context, Evaluated, Evaluator, Grid, Series};
@@ -31,7 +32,11 @@ impl Evaluator<'_, '_> {
             _ => &[],
         };
         let compat = self.context.options.parser.compat;
-        let names = effective_info_names(matchers, compat);
+        // 3.5 takes series for info series only by conditions that are given.
+        let names = match compat {
+            Compat::V3_5 if call.args.len() > 1 => named(matchers),
+            _ => effective_info_names(matchers, compat),
+        };
         let mut wanted: BTreeMap<&str, Vec<&LabelMatcher>> = BTreeMap::new();
         for matcher in matchers.iter().filter(|m| m.name() != METRIC_NAME) {
             wanted.entry(matcher.name()).or_default().push(matcher);
@@ -79,6 +84,12 @@ impl Evaluator<'_, '_> {
         self.context.budget.release(samples);
         Ok(Evaluated::Matrix(output))
     }
+}
+
+/// Returns the conditions on metric names.
+fn named(matchers: &[LabelMatcher]) -> Vec<LabelMatcher> {
+    let on_names = matchers.iter().filter(|m| m.name() == METRIC_NAME);
+    on_names.cloned().collect()
 }
 
 /// The values that identifying labels have in series that are to be enriched.
@@ -151,8 +162,8 @@ fn info_series<'d>(
     Ok(infos)
 }
 
-/// Returns the samples between two times, which is all that the reference's storage shows of info series.
-fn clipped(samples: &Samples, (start, end): (i64, i64)) -> Samples {
+/// Returns the samples between two times, for where it shows that the reference's storage has no others to give.
+pub(super) fn clipped(samples: &Samples, (start, end): (i64, i64)) -> Samples {
     let range = |times: &[i64]| {
         let from = times.partition_point(|time| *time < start);
         let to = times.partition_point(|time| *time <= end);
@@ -162,11 +173,17 @@ fn clipped(samples: &Samples, (start, end): (i64, i64)) -> Samples {
     let histograms = range(&samples.histogram_timestamps);
     Samples {
         timestamps: samples.timestamps[floats.clone()].to_vec(),
-        values: samples.values[floats].to_vec(),
+        values: samples.values[floats.clone()].to_vec(),
         histogram_timestamps: samples.histogram_timestamps[histograms.clone()].to_vec(),
-        histograms: samples.histograms[histograms].to_vec(),
-        ..Samples::default()
+        histograms: samples.histograms[histograms.clone()].to_vec(),
+        start_timestamps: kept_starts(&samples.start_timestamps, floats),
+        histogram_start_timestamps: kept_starts(&samples.histogram_start_timestamps, histograms),
     }
+}
+
+/// Start times are there for all samples or for none.
+fn kept_starts(starts: &[i64], range: Range<usize>) -> Vec<i64> {
+    starts.get(range).map_or_else(Vec::new, <[i64]>::to_vec)
 }
 
 /// Which info series go with which series.
@@ -234,13 +251,14 @@ impl<'i> Join<'i> {
         };
         let mut places: HashMap<Labels, usize> = HashMap::new();
         let mut output: Vec<Series> = Vec::new();
-        let mut add = |labels: Labels, drop_name: bool, column: Column| {
+        // That a name was to be dropped at the end of the query is forgotten.
+        let mut add = |labels: Labels, column: Column| {
             let next = output.len();
             let place = *places.entry(labels.clone()).or_insert(next);
             if place == next {
                 output.push(Series {
                     labels,
-                    drop_name,
+                    drop_name: false,
                     column,
                 });
                 return Ok(());
@@ -249,21 +267,19 @@ impl<'i> Join<'i> {
             taken.map_err(|_| QueryError::duplicate_labels())
         };
         if let Some(by_rank) = by_rank {
-            for (series, enriched) in base.into_iter().zip(by_rank) {
-                for (labels, column) in enriched {
-                    add(labels, series.drop_name, column)?;
-                }
+            for (labels, column) in by_rank.into_iter().flatten() {
+                add(labels, column)?;
             }
             return Ok(output);
         }
         for (series, is_info) in base.into_iter().zip(is_info) {
             context.check()?;
             if *is_info {
-                add(series.labels, series.drop_name, series.column)?;
+                add(series.labels, series.column)?;
                 continue;
             }
             for (labels, column) in self.enriched(&series, grid)? {
-                add(labels, series.drop_name, column)?;
+                add(labels, column)?;
             }
         }
         Ok(output)
