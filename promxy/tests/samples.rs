@@ -10,9 +10,13 @@ mod support;
 
 use jiff::Timestamp;
 use promxy::remote::{
+    chunks::{self, Content},
     decode, encode,
     frames::Frames,
-    messages::{LabelMatcher, Query, ReadRequest, ReadResponse, SAMPLES, STREAMED_XOR_CHUNKS},
+    messages::{
+        BucketSpan, Histogram, Label, LabelMatcher, Query, QueryResult, ReadRequest, ReadResponse,
+        SAMPLES, STREAMED_XOR_CHUNKS, Sample, TimeSeries,
+    },
     xor,
 };
 
@@ -224,4 +228,87 @@ fn remote_reads_get_samples_or_chunks_without_hints() {
     assert_eq!(read(vec![7], &temp).status, 400);
     let nothing: ReadResponse = decode(&read(vec![], &[]).body, 1000).unwrap();
     assert!(nothing.results[0].timeseries.is_empty());
+}
+
+#[test]
+fn remote_reads_in_chunks_have_native_histograms_and_floats_by_turns() {
+    let now = Timestamp::now().as_millisecond();
+    let histogram = |ago: i64, count: u64| Histogram {
+        count_int: Some(count),
+        zero_count_int: Some(0),
+        sum: 1.5,
+        schema: 2,
+        positive_spans: vec![BucketSpan {
+            offset: -1,
+            length: 2,
+        }],
+        positive_deltas: vec![1, count as i64 - 2],
+        timestamp: now - ago,
+        ..Histogram::default()
+    };
+    let behind = ReadResponse {
+        results: vec![QueryResult {
+            timeseries: vec![TimeSeries {
+                labels: vec![Label {
+                    name: "__name__".to_owned(),
+                    value: "h".to_owned(),
+                }],
+                samples: vec![Sample {
+                    value: 7.0,
+                    timestamp: now - 1_000,
+                }],
+                histograms: vec![histogram(9_000, 4), histogram(5_000, 6), histogram(500, 3)],
+            }],
+        }],
+    };
+    let body = encode(&behind);
+    let stub = Stub::start(move |_| Reply::Answer {
+        status: 200,
+        content_type: "application/x-protobuf".to_owned(),
+        body: body.clone(),
+    });
+    let config =
+        groups(&[&[stub.port]]).replace("anti_affinity", "remote_read: true\n    anti_affinity");
+    let promxy = Promxy::start(&config, &[]).ready();
+    let read = |accepted| {
+        let body = read_request(accepted, &[("__name__", "h")]);
+        promxy.send("POST", "/api/v1/read", &[], &body)
+    };
+    let answer = read(vec![STREAMED_XOR_CHUNKS]);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let mut frames = Frames::new(1 << 20);
+    frames.push(&answer.body);
+    let mut found = Vec::new();
+    while let Some(frame) = frames.take().unwrap() {
+        for chunk in frame
+            .chunked_series
+            .iter()
+            .flat_map(|series| &series.chunks)
+        {
+            let times = (now - chunk.min_time_ms, now - chunk.max_time_ms);
+            match chunks::open(chunk).unwrap() {
+                Content::Floats(floats) => found.push((times, format!("{floats:?}"))),
+                Content::Histograms(histograms) => {
+                    let histograms = histograms.map(|sample| sample.unwrap().1.to_test_notation());
+                    found.push((times, histograms.collect::<Vec<_>>().join(" ")));
+                }
+            }
+        }
+    }
+    assert!(frames.is_at_end());
+    let expected = [
+        (
+            (9_000, 5_000),
+            "{{schema:2 count:4 sum:1.5 offset:-1 buckets:[1 3]}} {{schema:2 count:6 sum:1.5 counter_reset_hint:not_reset offset:-1 buckets:[1 5]}}".to_owned(),
+        ),
+        ((1_000, 1_000), format!("[({}, 7.0)]", now - 1_000)),
+        // What is lower than before: nobody has said so, and who reads it sees it himself.
+        (
+            (500, 500),
+            "{{schema:2 count:3 sum:1.5 offset:-1 buckets:[1 2]}}".to_owned(),
+        ),
+    ];
+    assert_eq!(found, expected);
+    let message: ReadResponse = decode(&read(vec![SAMPLES]).body, 1 << 20).unwrap();
+    assert_eq!(message.results[0].timeseries[0].histograms.len(), 3);
 }

@@ -5,11 +5,12 @@
 //! * [`messages`]: what is sent, tag by tag
 //! * [`encode`], [`decode`]: whole messages under snappy, as requests and plain answers are
 //! * [`frames`]: streamed answers, cut into frames with a checksum
-//! * [`xor`]: chunks of float samples
-//!
-//! Not here yet: chunks of native histograms.
+//! * [`chunks`]: the samples of a series as chunks, and back; [`xor`]: those of floats, [`histograms`]: those of native histograms
 
+mod bits;
+pub mod chunks;
 pub mod frames;
+pub mod histograms;
 pub mod messages;
 pub mod xor;
 
@@ -30,9 +31,15 @@ pub enum RemoteError {
     /// A frame's checksum is wrong.
     #[error("chunkedReader: corrupted frame; checksum mismatch")]
     Checksum,
-    /// A chunk ends too early, or is of a kind that is not known.
+    /// A chunk ends too early, or says what cannot be.
     #[error("corrupted chunk: {0}")]
     Chunk(&'static str),
+    /// What is in a chunk is not a histogram.
+    #[error("{0}")]
+    Histogram(String),
+    /// A chunk is of a kind that nobody here knows.
+    #[error("invalid chunk encoding {0}")]
+    UnknownChunk(i32),
 }
 
 /// Packs a message.

@@ -3,7 +3,13 @@
 //! A chunk begins with the number of its samples in two bytes. The first sample is a time and the bits of a number; of later ones
 //! there is the change of the distance in time, and which bits of the number differ from the one before.
 
-use super::RemoteError;
+use super::{
+    RemoteError,
+    bits::{Float, Reader, Writer, fits},
+};
+
+/// How many bits the change of a distance takes after so many ones; four stand for all 64.
+const WIDTHS: [u32; 4] = [0, 14, 17, 20];
 
 /// Reads a chunk's samples. Times in milliseconds since 1970.
 pub fn read(chunk: &[u8]) -> Result<Vec<(i64, f64)>, RemoteError> {
@@ -11,127 +17,77 @@ pub fn read(chunk: &[u8]) -> Result<Vec<(i64, f64)>, RemoteError> {
         return Err(RemoteError::Chunk("too short"));
     };
     let count = usize::from(u16::from_be_bytes([*high, *low]));
-    let mut bits = Bits {
-        bytes: packed,
-        at: 0,
-    };
+    let mut bits = Reader::new(packed);
     // A sample takes at least two bits, so a short chunk cannot ask for much memory.
     let mut samples = Vec::with_capacity(count.min(packed.len() * 4 + 1));
-    let (mut time, mut delta, mut value) = (0i64, 0i64, 0u64);
-    let (mut leading, mut trailing) = (0, 0);
-    for number in 0..count {
-        match number {
-            0 => {
-                time = bits.signed_varint()?;
-                value = bits.take(64)?;
-            }
-            1 => {
-                delta = bits.varint()? as i64;
-                time = time.wrapping_add(delta);
-                value = next_value(&mut bits, value, &mut leading, &mut trailing)?;
-            }
-            _ => {
-                delta = delta.wrapping_add(delta_of_delta(&mut bits)?);
-                time = time.wrapping_add(delta);
-                value = next_value(&mut bits, value, &mut leading, &mut trailing)?;
-            }
-        }
-        samples.push((time, f64::from_bits(value)));
+    if count == 0 {
+        return Ok(samples);
+    }
+    let mut time = bits.signed_varint()?;
+    let mut value = Float::first(bits.float()?);
+    samples.push((time, value.value()));
+    let mut delta = 0i64;
+    for number in 1..count {
+        delta = match number {
+            1 => bits.varint()? as i64,
+            _ => delta.wrapping_add(change(&mut bits)?),
+        };
+        time = time.wrapping_add(delta);
+        value.read(&mut bits)?;
+        samples.push((time, value.value()));
     }
     Ok(samples)
 }
 
-fn delta_of_delta(bits: &mut Bits<'_>) -> Result<i64, RemoteError> {
-    let mut ones = 0;
-    while ones < 4 && bits.take(1)? == 1 {
-        ones += 1;
+/// Takes the change of a distance.
+fn change(bits: &mut Reader<'_>) -> Result<i64, RemoteError> {
+    let ones = bits.ones(4)? as usize;
+    match WIDTHS.get(ones) {
+        Some(width) => bits.signed(*width),
+        None => bits.signed(64),
     }
-    let width = match ones {
-        0 => return Ok(0),
-        1 => 14,
-        2 => 17,
-        3 => 20,
-        _ => return Ok(bits.take(64)? as i64),
+}
+
+/// Packs at most 65,535 samples.
+pub fn write(samples: &[(i64, f64)]) -> Vec<u8> {
+    let mut bits = Writer::behind((samples.len() as u16).to_be_bytes().to_vec());
+    let Some(((first, value), later)) = samples.split_first() else {
+        return bits.into_bytes();
     };
-    let value = bits.take(width)? as i64;
-    // The upper half stands for negative numbers, but for its first.
-    Ok(if value > 1 << (width - 1) {
-        value - (1 << width)
-    } else {
-        value
-    })
-}
-
-fn next_value(
-    bits: &mut Bits<'_>,
-    before: u64,
-    leading: &mut u32,
-    trailing: &mut u32,
-) -> Result<u64, RemoteError> {
-    if bits.take(1)? == 0 {
-        return Ok(before);
-    }
-    if bits.take(1)? == 1 {
-        *leading = bits.take(5)? as u32;
-        let width = match bits.take(6)? as u32 {
-            0 => 64,
-            width => width,
-        };
-        *trailing = 64u32
-            .checked_sub(*leading + width)
-            .ok_or(RemoteError::Chunk("more than 64 bits"))?;
-    }
-    let changed = bits.take(64 - *leading - *trailing)?;
-    Ok(before ^ changed << *trailing)
-}
-
-/// Bits from the most significant on.
-struct Bits<'a> {
-    bytes: &'a [u8],
-    /// The next bit.
-    at: usize,
-}
-
-impl Bits<'_> {
-    /// Takes up to 64 bits as a number.
-    fn take(&mut self, width: u32) -> Result<u64, RemoteError> {
-        let mut value = 0u64;
-        let mut left = width as usize;
-        while left > 0 {
-            let byte = self
-                .bytes
-                .get(self.at / 8)
-                .ok_or(RemoteError::Chunk("too short"))?;
-            let unread = 8 - self.at % 8;
-            let now = unread.min(left);
-            let part = u64::from(*byte) >> (unread - now) & ((1 << now) - 1);
-            value = value << now | part;
-            self.at += now;
-            left -= now;
+    bits.signed_varint(*first);
+    bits.float(*value);
+    let (mut time, mut delta, mut last) = (*first, 0i64, Float::first(*value));
+    for (number, (next, value)) in later.iter().enumerate() {
+        let next_delta = next.wrapping_sub(time);
+        match number {
+            0 => bits.varint(next_delta as u64),
+            _ => put_change(&mut bits, next_delta.wrapping_sub(delta)),
         }
-        Ok(value)
+        last.write(*value, &mut bits);
+        (time, delta) = (*next, next_delta);
     }
+    bits.into_bytes()
+}
 
-    fn varint(&mut self) -> Result<u64, RemoteError> {
-        let mut value = 0u64;
-        for position in 0..10 {
-            let byte = self.take(8)?;
-            value |= (byte & 0x7f) << (7 * position);
-            if byte & 0x80 == 0 {
-                return Ok(value);
-            }
+fn put_change(bits: &mut Writer, change: i64) {
+    // As many ones as a width has, then a zero; the widest has none.
+    let ones = WIDTHS.iter().position(|width| fits(change, *width));
+    match ones {
+        Some(ones) => {
+            bits.put((2 << ones) - 2, ones as u32 + 1);
+            bits.put(change as u64, WIDTHS[ones]);
         }
-        Err(RemoteError::Chunk("a number is too long"))
-    }
-
-    fn signed_varint(&mut self) -> Result<i64, RemoteError> {
-        let value = self.varint()?;
-        Ok((value >> 1) as i64 ^ -((value & 1) as i64))
+        None => {
+            bits.put(0b1111, 4);
+            bits.put(change as u64, 64);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -148,5 +104,24 @@ mod tests {
         chunk[1] = 2;
         chunk.extend([5, 0]);
         assert_eq!(read(&chunk), Ok(vec![(1, 1.0), (6, 1.0)]));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_back(
+            start in any::<i64>(),
+            samples in prop::collection::vec((prop_oneof![Just(15_000), 0i64..1 << 22, any::<i64>()], prop_oneof![Just(1.0), any::<f64>()]), 0..50),
+        ) {
+            let mut time = start;
+            let samples: Vec<(i64, f64)> = samples
+                .into_iter()
+                .map(|(step, value)| { time = time.wrapping_add(step); (time, value) })
+                .collect();
+            let read = read(&write(&samples)).unwrap();
+            let bits = |samples: &[(i64, f64)]| -> Vec<(i64, u64)> {
+                samples.iter().map(|(time, value)| (*time, value.to_bits())).collect()
+            };
+            prop_assert_eq!(bits(&read), bits(&samples));
+        }
     }
 }

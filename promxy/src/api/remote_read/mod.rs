@@ -104,18 +104,10 @@ async fn read(state: &State, request: &Request, asker: &Asker) -> Result<Respons
         .iter()
         .map(|query| select(state, query, &external, asker));
     let found = try_join_all(found).await?;
-    // Chunks are of numbers, so histograms are sent as samples to those who take them.
-    let has_histograms = found
-        .iter()
-        .flatten()
-        .any(|it| !it.data.histograms.is_empty());
-    match form {
-        Form::Chunks if !has_histograms => Ok(stream_of(found)),
-        Form::Chunks if !asked.accepted_response_types.contains(&SAMPLES) => Err(Refusal::Servers(
-            "native histograms are not sent in chunks; accept samples too".to_owned(),
-        )),
-        Form::Chunks | Form::Samples => Ok(message_of(found)),
-    }
+    Ok(match form {
+        Form::Chunks => stream_of(found),
+        Form::Samples => message_of(found),
+    })
 }
 
 /// Forms of the answer.
@@ -205,7 +197,7 @@ fn stream_of(found: Vec<Vec<Series<Samples<Native>>>>) -> Response {
     });
     let frames = all.flat_map(|(query, series)| {
         let labels = pairs(&series.labels);
-        chunks::frames(&labels, &series.data.floats, query)
+        chunks::frames(&labels, &series.data, query)
             .into_iter()
             .map(|frame| Ok::<_, std::convert::Infallible>(Bytes::from(frames::write(&frame))))
     });

@@ -14,16 +14,16 @@ use crate::{
     labels::Labels,
     remote::{
         self, RemoteError,
+        chunks::{self, Content},
         frames::Frames,
         messages::{
             BucketSpan, Histogram, Label, LabelMatcher, Query, ReadRequest, ReadResponse, SAMPLES,
             STREAMED_XOR_CHUNKS,
         },
-        xor,
     },
     series::{Native, Samples, Series},
     servergroup::{body::Body, request::encode},
-    upstream::{Answer, Asker, FailureKind},
+    upstream::{Answer, Asker, Budget, FailureKind},
 };
 
 /// The largest frame of a streamed answer.
@@ -31,9 +31,6 @@ const LARGEST_FRAME: usize = 50 << 20;
 
 /// The largest answer that is no stream, unpacked.
 const LARGEST_MESSAGE: usize = 512 << 20;
-
-/// What chunks of floats are numbered.
-const FLOATS: i32 = 1;
 
 const VERSION: HeaderName = HeaderName::from_static("x-prometheus-remote-read-version");
 const SNAPPY: HeaderValue = HeaderValue::from_static("snappy");
@@ -59,7 +56,7 @@ impl Member {
         let chunks = self.read(matchers, start, end, asker, &[STREAMED_XOR_CHUNKS, SAMPLES]);
         let data = match chunks.await? {
             Some(series) => series,
-            // Some chunks are of a kind that is not read here: samples are asked for instead.
+            // Some chunks are of a kind that is not read here (newer servers have some): samples are asked for instead.
             None => self
                 .read(matchers, start, end, asker, &[SAMPLES])
                 .await?
@@ -127,10 +124,7 @@ impl Member {
             .into_iter()
             .flat_map(|result| result.timeseries)
         {
-            take_samples(
-                &asker.budget,
-                series.samples.len() + series.histograms.len(),
-            )?;
+            take_samples(&asker.budget, series.samples.len())?;
             let floats = series.samples.iter();
             let mut data = Samples {
                 floats: floats
@@ -140,7 +134,9 @@ impl Member {
             };
             for shown in series.histograms {
                 let time = shown.timestamp;
-                data.histograms.push((time, Arc::new(histogram(shown)?)));
+                let histogram = histogram(shown)?;
+                take_samples(&asker.budget, histogram.sample_equivalents())?;
+                data.histograms.push((time, Arc::new(histogram)));
             }
             all.push(Series {
                 labels: self.shape.of(&labels(&series.labels)),
@@ -179,12 +175,10 @@ impl Member {
                         continue;
                     };
                     for chunk in series.chunks {
-                        if chunk.kind != FLOATS {
-                            return Ok(None);
+                        match chunks::open(&chunk) {
+                            Err(RemoteError::UnknownChunk(_)) => return Ok(None),
+                            content => take(content?, &mut current.data, &asker.budget)?,
                         }
-                        let floats = xor::read(&chunk.data)?;
-                        take_samples(&asker.budget, floats.len())?;
-                        current.data.floats.extend(floats);
                     }
                 }
             }
@@ -195,6 +189,24 @@ impl Member {
             Err(Failure::new(FailureKind::Execution, "unexpected EOF"))
         }
     }
+}
+
+/// Takes the samples of a chunk, each as the budget allows it.
+fn take(content: Content<'_>, into: &mut Samples<Native>, budget: &Budget) -> Result<(), Failure> {
+    match content {
+        Content::Floats(floats) => {
+            take_samples(budget, floats.len())?;
+            into.floats.extend(floats);
+        }
+        Content::Histograms(histograms) => {
+            for sample in histograms {
+                let (time, histogram) = sample?;
+                take_samples(budget, histogram.sample_equivalents())?;
+                into.histograms.push((time, Arc::new(histogram)));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn matcher(matcher: &Matcher) -> LabelMatcher {
