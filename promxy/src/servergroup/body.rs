@@ -4,7 +4,7 @@ use bytes::Bytes;
 use flate2::{Decompress, FlushDecompress, Status};
 use http::{HeaderMap, header};
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
+use shared::http::client;
 
 use crate::upstream::{Budget, OverBudget};
 
@@ -37,7 +37,7 @@ pub(crate) enum BodyError {
 /// An answer's bytes, as they come.
 #[derive(Debug)]
 pub(crate) struct Body {
-    incoming: Incoming,
+    incoming: client::Body,
     packed: Packed,
     limit: Limit,
 }
@@ -92,7 +92,7 @@ impl Body {
     /// Starts to read an answer of at most `largest` bytes, inflated.
     pub(crate) fn new(
         headers: &HeaderMap,
-        incoming: Incoming,
+        incoming: client::Body,
         largest: u64,
     ) -> Result<Self, BodyError> {
         let encoding = headers.get(header::CONTENT_ENCODING);

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri, header, response::Parts};
-use hyper::body::Incoming;
+use shared::http::client;
 
 use super::{Failure, Member};
 use crate::{
@@ -107,7 +107,7 @@ impl Member {
         url: &str,
         headers: HeaderMap,
         body: Bytes,
-    ) -> Result<(Parts, Incoming), Failure> {
+    ) -> Result<(Parts, client::Body), Failure> {
         let verb = if method == http::Method::POST {
             "Post"
         } else {

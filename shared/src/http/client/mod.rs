@@ -6,6 +6,7 @@
 
 mod credential;
 mod error;
+mod idle;
 pub mod oauth2;
 pub mod proxy;
 mod redirect;
@@ -18,12 +19,12 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::Full;
-use hyper::body::Incoming;
 use jiff::Timestamp;
 
 pub use self::{
     credential::{Authentication, Credential},
     error::{ClientError, Kind},
+    idle::Body,
 };
 use self::{
     oauth2::Tokens,
@@ -92,7 +93,7 @@ pub enum Versions {
 /// What becomes of connections that are not in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Idle {
-    /// How many are kept for one host, if that is less than `per_host`.
+    /// How many are kept for all hosts together; those of HTTP/2 are not counted.
     pub connections: usize,
     /// How many are kept for one host.
     pub per_host: usize,
@@ -175,7 +176,7 @@ impl Client {
         &self,
         request: Request<Bytes>,
         headers_within: Option<Duration>,
-    ) -> Result<Response<Incoming>, ClientError> {
+    ) -> Result<Response<Body>, ClientError> {
         let inner = &self.0;
         let (head, body) = request.into_parts();
         let mut hop = Hop {
@@ -220,7 +221,7 @@ impl Inner {
         &self,
         hop: &Hop,
         headers_within: Option<Duration>,
-    ) -> Result<Response<Incoming>, ClientError> {
+    ) -> Result<Response<Body>, ClientError> {
         let mut request = Request::new(hop.body.clone());
         *request.method_mut() = hop.method.clone();
         *request.uri_mut() = hop.uri.clone();

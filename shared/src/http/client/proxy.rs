@@ -35,7 +35,7 @@ pub enum Choice {
     Direct,
     /// One for all requests.
     Fixed {
-        /// Its URL (`http` or `https`), which may hold a name and a password.
+        /// Its URL (`http`, `https`, `socks5`, `socks5h`), which may hold a name and a password.
         url: Secret,
         /// The hosts for which it is not used, with commas; when given, loopback addresses are among them.
         no_proxy: Option<String>,
@@ -75,12 +75,23 @@ impl Variables {
 /// A proxy.
 #[derive(Debug, Clone)]
 pub(super) struct Proxy {
-    pub(super) is_tls: bool,
+    pub(super) language: Language,
     /// A name or an address without brackets.
     pub(super) host: String,
     pub(super) port: u16,
-    /// Name and password as a header.
+    /// Name and password as a header, for HTTP.
     pub(super) authorization: Option<HeaderValue>,
+    /// Name and password, for SOCKS.
+    pub(super) credentials: Option<(String, Secret)>,
+}
+
+/// What a proxy speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Language {
+    Http,
+    Https,
+    /// The proxy looks names up. What is sent through it is not changed.
+    Socks5,
 }
 
 /// The proxies of a client, ready to be asked about.
@@ -163,25 +174,37 @@ fn parse(secret: &Secret) -> Result<Proxy, ClientError> {
         Url::parse(&format!("http://{text}"))
     };
     let url = url.map_err(|error| refused(&error.to_string()))?;
-    let is_tls = match url.scheme() {
-        "http" => false,
-        "https" => true,
+    let (language, usual_port) = match url.scheme() {
+        "http" => (Language::Http, 80),
+        "https" => (Language::Https, 443),
+        "socks5" | "socks5h" => (Language::Socks5, 1080),
         other => return Err(refused(&format!("unsupported scheme {other:?}"))),
     };
-    let host = url.host_str().ok_or_else(|| refused("no host in it"))?;
-    let authorization = match (url.username(), url.password()) {
+    let host = url.host_str().filter(|host| !host.is_empty());
+    let host = host.ok_or_else(|| refused("no host in it"))?;
+    let credentials = match (url.username(), url.password()) {
         ("", None) => None,
-        (name, password) => Some(basic(
-            &unescape(name),
-            &unescape(password.unwrap_or_default()),
-        )?),
+        (name, password) => Some((unescape(name), unescape(password.unwrap_or_default()))),
     };
-    Ok(Proxy {
-        is_tls,
+    let mut proxy = Proxy {
+        language,
         host: bare(host).to_owned(),
-        port: url.port_or_known_default().unwrap_or(80),
-        authorization,
-    })
+        port: url.port().unwrap_or(usual_port),
+        authorization: None,
+        credentials: None,
+    };
+    match credentials {
+        Some((name, password)) if language == Language::Socks5 => {
+            // SOCKS has one byte for their lengths.
+            if name.len() > 255 || password.len() > 255 {
+                return Err(refused("the name or the password is too long"));
+            }
+            proxy.credentials = Some((name, Secret::new(password)));
+        }
+        Some((name, password)) => proxy.authorization = Some(basic(&name, &password)?),
+        None => {}
+    }
+    Ok(proxy)
 }
 
 /// Undoes percent-encoding.
@@ -353,6 +376,27 @@ mod tests {
     }
 
     #[test]
+    fn a_proxy_is_named_by_the_scheme_of_what_it_speaks() {
+        let f = |url: &str, expected: Result<(Language, &str, u16), &str>| {
+            let proxy = parse(&Secret::new(url));
+            let proxy = proxy.as_ref().map_err(ToString::to_string);
+            let found = proxy.map(|proxy| (proxy.language, proxy.host.as_str(), proxy.port));
+            assert_eq!(found, expected.map_err(str::to_owned), "{url}");
+        };
+        f("p:1", Ok((Language::Http, "p", 1)));
+        f("https://p", Ok((Language::Https, "p", 443)));
+        f("socks5://p", Ok((Language::Socks5, "p", 1080)));
+        f("socks5h://u:s@[::1]:9", Ok((Language::Socks5, "::1", 9)));
+        f(
+            "socks4://p",
+            Err("invalid proxy URL: unsupported scheme \"socks4\""),
+        );
+        f("socks5://", Err("invalid proxy URL: no host in it"));
+        let shown = format!("{:?}", parse(&Secret::new("socks5://u:s3cret@p")));
+        assert!(!shown.contains("s3cret"), "{shown}");
+    }
+
+    #[test]
     fn variables_say_a_proxy_for_each_scheme() {
         let get = |name: &str| match name {
             "http_proxy" => Some("plain:1".to_owned()),
@@ -369,13 +413,13 @@ mod tests {
         .unwrap();
         let plain = proxies.of(&"http://a".parse().unwrap()).unwrap();
         assert_eq!(
-            (plain.host.as_str(), plain.port, plain.is_tls),
-            ("plain", 1, false)
+            (plain.host.as_str(), plain.port, plain.language),
+            ("plain", 1, Language::Http)
         );
         let secure = proxies.of(&"https://a".parse().unwrap()).unwrap();
         assert_eq!(
-            (secure.host.as_str(), secure.port, secure.is_tls),
-            ("secure", 443, true)
+            (secure.host.as_str(), secure.port, secure.language),
+            ("secure", 443, Language::Https)
         );
         let header = secure.authorization.as_ref().unwrap();
         assert_eq!(header.to_str().unwrap(), "Basic bWU6cEBzcw==");

@@ -1,6 +1,7 @@
 //! Connections and their pool: dialling, proxies, TLS, and the limits of each.
 
 use std::{
+    future::{Ready, ready},
     io,
     net::SocketAddr,
     pin::Pin,
@@ -12,11 +13,11 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, Uri, header};
 use http_body_util::Full;
-use hyper::{body::Incoming, rt};
+use hyper::rt;
 use hyper_util::{
     client::legacy::{
         Client,
-        connect::{Connected, Connection},
+        connect::{Connected, Connection, proxy::SocksV5},
     },
     rt::{TokioExecutor, TokioIo, TokioTimer},
 };
@@ -25,11 +26,13 @@ use tokio::{
     net::{TcpStream, lookup_host},
     time::{Instant, timeout, timeout_at},
 };
+use tower::Service as _;
 
 use super::{
     Idle, Versions,
     error::{self, ClientError, Kind, words},
-    proxy::{self, Proxies, Proxy, bare},
+    idle::{Body, Handle, Held, Idlers},
+    proxy::{self, Language, Proxies, Proxy, bare},
     tls_source::TlsSource,
 };
 use crate::tls::{self, H2, HTTP_1_1};
@@ -71,9 +74,10 @@ impl Transport {
             tls: TlsSource::new(tls)?,
             proxies: Arc::clone(&proxies),
             limit: parts.dial,
+            idlers: Idlers::new(parts.idle.connections),
         }));
         let Idle {
-            connections,
+            connections: _,
             per_host,
             timeout,
         } = parts.idle;
@@ -81,7 +85,7 @@ impl Transport {
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(timeout)
-            .pool_max_idle_per_host(per_host.min(connections))
+            .pool_max_idle_per_host(per_host)
             .build(connector);
         Ok(Self { pool, proxies })
     }
@@ -91,7 +95,7 @@ impl Transport {
         &self,
         mut request: Request<Full<Bytes>>,
         headers_within: Option<Duration>,
-    ) -> Result<Response<Incoming>, ClientError> {
+    ) -> Result<Response<Body>, ClientError> {
         let is_plain = match request.uri().scheme_str() {
             Some("http") => true,
             Some("https") => false,
@@ -111,7 +115,10 @@ impl Transport {
         }
         let limit = headers_within.unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT);
         match timeout(limit, self.pool.request(request)).await {
-            Ok(Ok(response)) => Ok(response),
+            Ok(Ok(mut response)) => {
+                let handle = response.extensions_mut().remove::<Handle>();
+                Ok(response.map(|incoming| Body::new(incoming, handle)))
+            }
             Ok(Err(reason)) => Err(error::of(&reason)),
             Err(_) => Err(ClientError::new(
                 Kind::Timeout,
@@ -145,6 +152,7 @@ struct Dialler {
     tls: TlsSource,
     proxies: Arc<Proxies>,
     limit: Duration,
+    idlers: Arc<Idlers>,
 }
 
 impl Dialler {
@@ -156,28 +164,27 @@ impl Dialler {
         let is_tls = uri.scheme_str() == Some("https");
         let port = uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
         let proxy = self.proxies.of(uri);
+        let is_socks = proxy.is_some_and(|proxy| proxy.language == Language::Socks5);
         let stream: Box<dyn Io> = match proxy {
             None => Box::new(self.dial(host, port).await?),
-            Some(proxy) => self
-                .reach(proxy, is_tls, host, port)
-                .await
-                .map_err(|error| {
-                    let text = format!("proxyconnect tcp: {error}");
-                    let outer = ClientError::new(Kind::Connect, text);
-                    if error.is_timeout() {
-                        outer.timed_out()
-                    } else {
-                        outer
-                    }
-                })?,
+            Some(proxy) => self.reach(proxy, is_tls, uri).await.map_err(|error| {
+                let text = format!("proxyconnect tcp: {error}");
+                let outer = ClientError::new(Kind::Connect, text);
+                if error.is_timeout() {
+                    outer.timed_out()
+                } else {
+                    outer
+                }
+            })?,
         };
         if !is_tls {
-            let is_proxied = proxy.is_some();
-            return Ok(Wire::new(stream, is_proxied, false));
+            let is_proxied = proxy.is_some() && !is_socks;
+            return Ok(Wire::new(stream, is_proxied, Some(self.idlers.hold())));
         }
         let stream = self.secure(host, stream).await?;
         let is_h2 = stream.get_ref().1.alpn_protocol() == Some(H2);
-        Ok(Wire::new(Box::new(stream), false, is_h2))
+        let held = (!is_h2).then(|| self.idlers.hold());
+        Ok(Wire::new(Box::new(stream), false, held))
     }
 
     /// Connects to a proxy, and lets it connect to `host` if requests are to be encrypted all the way.
@@ -185,30 +192,23 @@ impl Dialler {
         &self,
         proxy: &Proxy,
         is_tunnel: bool,
-        host: &str,
-        port: u16,
+        uri: &Uri,
     ) -> Result<Box<dyn Io>, ClientError> {
         let stream = self.dial(&proxy.host, proxy.port).await?;
-        let mut stream: Box<dyn Io> = if proxy.is_tls {
-            let client = self.tls.for_proxy()?;
-            Box::new(handshake(&client, &proxy.host, stream).await?)
-        } else {
-            Box::new(stream)
+        let mut stream: Box<dyn Io> = match proxy.language {
+            Language::Http => Box::new(stream),
+            Language::Https => {
+                let client = self.tls.for_proxy()?;
+                Box::new(handshake(&client, &proxy.host, stream).await?)
+            }
+            Language::Socks5 => {
+                let asked = in_time(socks(stream, proxy, uri));
+                return asked.await.map(|stream| Box::new(stream) as _);
+            }
         };
         if is_tunnel {
-            let asked = tunnel(
-                &mut stream,
-                proxy,
-                &self.proxies.connect_headers,
-                host,
-                port,
-            );
-            if let Ok(connected) = timeout(HANDSHAKE, asked).await {
-                connected?;
-            } else {
-                let error = ClientError::new(Kind::Connect, "i/o timeout");
-                return Err(error.timed_out());
-            }
+            let headers = &self.proxies.connect_headers;
+            in_time(tunnel(&mut stream, proxy, headers, uri)).await?;
         }
         Ok(stream)
     }
@@ -282,15 +282,61 @@ async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
         })
 }
 
-/// Asks a proxy to connect to `host`.
+/// Limits how long a proxy may take to connect.
+async fn in_time<T>(asked: impl Future<Output = Result<T, ClientError>>) -> Result<T, ClientError> {
+    let late = || ClientError::new(Kind::Connect, "i/o timeout").timed_out();
+    timeout(HANDSHAKE, asked).await.map_err(|_| late())?
+}
+
+/// Returns the host of a URL with a port, the scheme's own if there is none.
+fn place(uri: &Uri) -> String {
+    let is_tls = uri.scheme_str() == Some("https");
+    let port = uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
+    format!("{}:{port}", uri.host().unwrap_or_default())
+}
+
+/// A connection that is there already, as what speaks SOCKS takes it.
+struct Dialled(Option<TcpStream>);
+
+impl tower::Service<Uri> for Dialled {
+    type Response = TokioIo<TcpStream>;
+    type Error = io::Error;
+    type Future = Ready<Result<TokioIo<TcpStream>, io::Error>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _proxy: Uri) -> Self::Future {
+        let taken = self.0.take().map(TokioIo::new);
+        ready(taken.ok_or_else(|| io::ErrorKind::NotConnected.into()))
+    }
+}
+
+/// Asks a SOCKS proxy to connect to the host of a URL, whose name the proxy looks up.
+async fn socks(stream: TcpStream, proxy: &Proxy, uri: &Uri) -> Result<TcpStream, ClientError> {
+    let mut socks = SocksV5::new(Uri::default(), Dialled(Some(stream)));
+    if let Some((name, password)) = &proxy.credentials {
+        socks = socks.with_auth(name.clone(), password.reveal().to_owned());
+    }
+    let connected = socks.call(uri.clone()).await.map_err(|error| {
+        let reason = error.to_string();
+        let reason = reason.trim_start_matches("SOCKS error: ");
+        let (host, port, place) = (&proxy.host, proxy.port, place(uri));
+        let text = format!("socks connect tcp {host}:{port}->{place}: {reason}");
+        ClientError::new(Kind::Connect, text)
+    });
+    connected.map(TokioIo::into_inner)
+}
+
+/// Asks a proxy to connect to the host of a URL.
 async fn tunnel(
     stream: &mut Box<dyn Io>,
     proxy: &Proxy,
     headers: &HeaderMap,
-    host: &str,
-    port: u16,
+    uri: &Uri,
 ) -> Result<(), ClientError> {
-    let place = format!("{host}:{port}");
+    let place = place(uri);
     let mut request = format!("CONNECT {place} HTTP/1.1\r\nHost: {place}\r\n").into_bytes();
     let authorization = proxy.authorization.iter();
     let authorization = authorization.map(|value| (&header::PROXY_AUTHORIZATION, value));
@@ -346,26 +392,39 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Io for S {}
 struct Wire {
     io: TokioIo<Box<dyn Io>>,
     is_proxied: bool,
-    is_h2: bool,
+    /// What limits how many are kept; nothing if it speaks HTTP/2.
+    held: Option<Arc<Held>>,
 }
 
 impl Wire {
-    fn new(stream: Box<dyn Io>, is_proxied: bool, is_h2: bool) -> Self {
+    fn new(stream: Box<dyn Io>, is_proxied: bool, held: Option<Arc<Held>>) -> Self {
         Self {
             io: TokioIo::new(stream),
             is_proxied,
-            is_h2,
+            held,
         }
+    }
+
+    /// Notes that a request is sent.
+    fn used(&self) {
+        if let Some(held) = &self.held {
+            held.used();
+        }
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        self.used();
     }
 }
 
 impl Connection for Wire {
     fn connected(&self) -> Connected {
         let connected = Connected::new().proxy(self.is_proxied);
-        if self.is_h2 {
-            connected.negotiated_h2()
-        } else {
-            connected
+        match &self.held {
+            Some(held) => connected.extra(Handle(Arc::clone(held))),
+            None => connected.negotiated_h2(),
         }
     }
 }
@@ -376,7 +435,12 @@ impl rt::Read for Wire {
         cx: &mut Context<'_>,
         buffer: rt::ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buffer)
+        let polled = Pin::new(&mut self.io).poll_read(cx, buffer);
+        match &self.held {
+            // For the pool, the other side has closed it.
+            Some(held) if polled.is_pending() && held.is_over(cx) => Poll::Ready(Ok(())),
+            _ => polled,
+        }
     }
 }
 
@@ -386,6 +450,7 @@ impl rt::Write for Wire {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.used();
         Pin::new(&mut self.io).poll_write(cx, bytes)
     }
 
@@ -406,6 +471,7 @@ impl rt::Write for Wire {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.used();
         Pin::new(&mut self.io).poll_write_vectored(cx, slices)
     }
 }
