@@ -30,9 +30,10 @@ pub(crate) const FOLLOWING_HTTP1: &[Field] = &[
     Field::new("enable_http2", Kind::Bool).shown(Shown::Always),
 ];
 
-/// Redirects and HTTP/2 of server groups, where Prometheus' defaults never reached.
+/// Redirects and HTTP/2 of server groups, where Prometheus' defaults never reached: the page says that redirects are not followed,
+/// and they are, unless the file says so.
 pub(crate) const NOT_FOLLOWING: &[Field] = &[
-    Field::new("follow_redirects", Kind::Bool).shown(Shown::Always),
+    Field::new("follow_redirects", Kind::MaybeBool).shown(Shown::Always),
     Field::new("enable_http2", Kind::Bool).shown(Shown::Always),
 ];
 

@@ -121,6 +121,7 @@ fn write_list_item(item: &Item, kind: Kind, indent: usize, out: &mut String) {
 /// Writes what is neither list nor map.
 fn scalar(item: &Item, kind: Kind) -> String {
     match item {
+        Item::Null if matches!(kind, Kind::MaybeBool) => "false".to_owned(),
         Item::Null => "null".to_owned(),
         Item::Secret(secret) if secret.is_empty() => "null".to_owned(),
         Item::Secret(_) => SECRET.to_owned(),

@@ -51,7 +51,7 @@ pub fn client_settings(
         oauth2,
         sigv4,
         tls,
-        follow_redirects,
+        returns_redirects,
         enable_http2,
         proxy,
         headers,
@@ -83,10 +83,10 @@ pub fn client_settings(
         authentication,
         headers: headers.collect(),
         proxy: proxy_settings(proxy, environment),
-        redirects: if *follow_redirects {
-            Redirects::Follow
-        } else {
+        redirects: if *returns_redirects {
             Redirects::Return
+        } else {
+            Redirects::Follow
         },
         versions: if *enable_http2 {
             Versions::Http1And2

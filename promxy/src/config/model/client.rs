@@ -31,8 +31,8 @@ pub struct HttpClient {
     pub sigv4: Option<SigV4>,
     /// What is trusted and shown.
     pub tls: Tls,
-    /// Whether redirects are followed.
-    pub follow_redirects: bool,
+    /// Whether redirects are answers like all others, instead of being followed.
+    pub returns_redirects: bool,
     /// Whether HTTP/2 is offered.
     pub enable_http2: bool,
     /// The proxy in between.
@@ -173,7 +173,7 @@ impl HttpClient {
                 .section("tls_config")
                 .map(Tls::new)
                 .unwrap_or_default(),
-            follow_redirects: client.flag("follow_redirects"),
+            returns_redirects: matches!(client.item("follow_redirects"), Item::Bool(false)),
             enable_http2: client.flag("enable_http2"),
             proxy: Proxy::new(client),
             headers: client.map("http_headers").iter().map(header).collect(),

@@ -47,6 +47,8 @@ pub(crate) enum Kind {
     /// A URL, whose password must not be seen.
     Url,
     Bool,
+    /// As `Bool`, where nothing is not the same as false.
+    MaybeBool,
     Int,
     /// `1m30s`, or a number of nanoseconds: `time.Duration`.
     GoDuration,
@@ -157,7 +159,9 @@ fn zero(kind: Kind) -> Item {
         }
         Kind::List(_) | Kind::FlowList(_) | Kind::Sections(_) => Item::List(Vec::new()),
         Kind::Section(schema) => Item::Section(Section::of_defaults(schema)),
-        Kind::Optional(_) | Kind::MaybeGoDuration | Kind::Time | Kind::Any => Item::Null,
+        Kind::Optional(_) | Kind::MaybeBool | Kind::MaybeGoDuration | Kind::Time | Kind::Any => {
+            Item::Null
+        }
     }
 }
 

@@ -164,7 +164,7 @@ fn read_scalar(scalar: &Scalar, kind: Kind) -> Result<Option<Item>, String> {
             go_url::check(text)?;
             Some(Item::Text(text.clone()))
         }
-        Kind::Bool => match meaning {
+        Kind::Bool | Kind::MaybeBool => match meaning {
             Meaning::Bool(flag) => Some(Item::Bool(flag)),
             _ => None,
         },
@@ -210,7 +210,7 @@ fn any(node: &Node) -> Item {
 fn go_type(kind: Kind) -> &'static str {
     match kind {
         Kind::Text | Kind::Secret | Kind::Url | Kind::Duration => "string",
-        Kind::Bool => "bool",
+        Kind::Bool | Kind::MaybeBool => "bool",
         Kind::Int => "int",
         Kind::GoDuration | Kind::MaybeGoDuration => "time.Duration",
         Kind::Time => "time.Time",
