@@ -443,3 +443,33 @@ fn a_form_in_parts_is_read_and_flags_have_their_names() {
     assert_eq!(flags["data"]["web.enable-lifecycle"], "true");
     assert_eq!(flags["data"]["query.timeout"], "2m0s");
 }
+
+#[test]
+fn metrics_come_in_the_form_that_a_scraper_accepts() {
+    let stub = nothing();
+    let promxy = Promxy::start(&support::groups(&[&[stub.port]]), &[]).ready();
+    let scrape = |accept: &str| promxy.send("GET", "/metrics", &[("Accept", accept)], b"");
+    let kind = |form: &str| format!("{form}; charset=utf-8; escaping=underscores");
+    for accept in ["", "*/*", "text/plain", "application/vnd.google.protobuf"] {
+        let page = scrape(accept);
+        let expected = kind("text/plain; version=0.0.4");
+        assert_eq!(page.header("content-type"), Some(&*expected), "{accept}");
+        assert!(!page.text().contains("# EOF"));
+    }
+    // As Prometheus 3.5 asks.
+    let page = scrape(
+        "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
+         application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
+    );
+    let expected = kind("application/openmetrics-text; version=1.0.0");
+    assert_eq!(page.header("content-type"), Some(&*expected));
+    let text = page.text();
+    assert!(text.ends_with("\n# EOF\n"), "{text}");
+    for line in [
+        "# TYPE prometheus_web_federation_errors counter",
+        "prometheus_web_federation_errors_total 0.0",
+        "prometheus_ready 1.0",
+    ] {
+        assert!(text.lines().any(|known| known == line), "{line}\n{text}");
+    }
+}

@@ -19,7 +19,7 @@ use std::{
     },
 };
 
-use ::http::StatusCode;
+use ::http::{HeaderMap, StatusCode, header::ACCEPT};
 use shared::metrics::{Family, MetricFamily, Registry, Source};
 
 use self::{engine::Engine, http::Http, reload::Reload};
@@ -28,9 +28,6 @@ use crate::{
     message::answer::{self, Response},
     state::State,
 };
-
-/// The content type of metrics; the form of names is said, as scrapers ask for it.
-const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores";
 
 /// What is counted.
 pub struct Telemetry {
@@ -83,13 +80,15 @@ impl Telemetry {
         }
     }
 
-    /// Answers a scrape.
-    pub fn page(&self, state: &State) -> Response {
+    /// Answers a scrape in the form that it accepts.
+    pub fn page(&self, state: &State, headers: &HeaderMap) -> Response {
         self.other.scrapes.fetch_add(1, Relaxed);
         let is_ready = state.not_ready().is_none() && !state.is_stopping();
         self.other.ready.store(u64::from(is_ready), Relaxed);
-        match self.registry.page() {
-            Ok(page) => answer::whole(StatusCode::OK, CONTENT_TYPE, page),
+        let accept = headers.get_all(ACCEPT).iter();
+        let accept: Vec<&str> = accept.filter_map(|value| value.to_str().ok()).collect();
+        match self.registry.negotiated(&accept.join(",")) {
+            Ok((kind, page)) => answer::whole(StatusCode::OK, kind, page),
             Err(reason) => answer::error(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 &format!("cannot print metrics: {reason}"),

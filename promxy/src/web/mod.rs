@@ -230,7 +230,8 @@ impl Web {
             Endpoint::Quit => lifecycle::quit(state),
             Endpoint::LifecycleRead => lifecycle::read(),
             Endpoint::Metrics => {
-                compress::response(&request.headers, state.telemetry.page(state)).await
+                let page = state.telemetry.page(state, &request.headers);
+                compress::response(&request.headers, page).await
             }
             Endpoint::Federate => {
                 let response = api::federate::answer(state, request).await;

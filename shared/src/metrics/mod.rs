@@ -3,10 +3,12 @@
 //! Each component owns one struct of plain counters, which its hot path bumps, and implements [`Source`] for it; the
 //! families are made only when somebody looks. [`Family`] builds them, [`Registry::page`] prints them, and [`router`] serves them.
 
+mod open_metrics;
 mod page;
 
 use std::{fmt, sync::Arc};
 
+use self::open_metrics::Form;
 pub use self::page::router;
 pub use prometheus::proto::MetricFamily;
 use prometheus::{
@@ -42,13 +44,31 @@ impl Registry {
 
     /// Prints all families that have samples in Prometheus' text format, sorted by name.
     pub fn page(&self) -> Result<Vec<u8>, prometheus::Error> {
+        let mut text = Vec::with_capacity(8 * 1024);
+        TextEncoder::new().encode(&self.families(), &mut text)?;
+        Ok(text)
+    }
+
+    /// Prints them in the form that a scraper's `Accept` asks for, as Go's `promhttp` does, and returns the content type of that:
+    /// `OpenMetrics` or the text format. There is no protobuf, so whoever likes that best gets what it likes second.
+    ///
+    /// For tools whose originals do so; [`router`] prints text for everybody.
+    pub fn negotiated(&self, accept: &str) -> Result<(&'static str, Vec<u8>), prometheus::Error> {
+        let form = open_metrics::negotiate(accept);
+        let page = match form {
+            Form::Text => self.page()?,
+            Form::OpenMetrics0 | Form::OpenMetrics1 => open_metrics::print(&self.families()),
+        };
+        Ok((form.content_type(), page))
+    }
+
+    /// Returns all families that have samples, sorted by name.
+    fn families(&self) -> Vec<MetricFamily> {
         let mut families = self.process.collect();
         families.extend(self.sources.iter().flat_map(|source| source.families()));
         families.retain(|family| !family.get_metric().is_empty());
         families.sort_by(|a, b| a.name().cmp(b.name()));
-        let mut text = Vec::with_capacity(8 * 1024);
-        TextEncoder::new().encode(&families, &mut text)?;
-        Ok(text)
+        families
     }
 }
 
