@@ -19,6 +19,12 @@ const LONGEST_HEAD: usize = 1 << 10;
 /// How much may follow the series: warnings and infos.
 const LONGEST_TAIL: usize = 4 << 20;
 
+/// How long a series may be.
+const LONGEST_SERIES: usize = 256 << 20;
+
+/// How long an answer may be that begins in another way, and is held until its end.
+const LONGEST_WHOLE: usize = 64 << 20;
+
 /// What stands before the series, apart from the status.
 const STARTS: [(&[u8], ResultType); 2] = [
     (
@@ -106,6 +112,13 @@ impl<S: Sink> Stream<S> {
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), DecodeError> {
         if self.phase == Phase::Tail {
             return self.push_tail(bytes);
+        }
+        let (most, what) = match self.phase {
+            Phase::Series => (LONGEST_SERIES, "a series is too long"),
+            _ => (LONGEST_WHOLE, "too long for an answer without a result"),
+        };
+        if self.pending.len() + bytes.len() > most {
+            return Err(DecodeError::Bad(what.to_owned()));
         }
         self.pending.extend_from_slice(bytes);
         self.read_on()
