@@ -64,6 +64,7 @@ static SERVER_GROUP: Schema = Schema {
             Field::new("http_headers", Kind::SecretMap).shown(Shown::Always),
             Field::new("align_query_range_with_step", Kind::Bool),
             Field::new("coverage_aware", Kind::Bool),
+            Field::new("hedge_after", Kind::GoDuration),
         ],
         DISCOVERY,
     ],
@@ -87,6 +88,15 @@ fn check_server_group(group: &Section) -> Result<(), String> {
     };
     if group.section("http_client").map_or(0, used) > 1 {
         return Err(ONE.to_owned());
+    }
+    if group.nanos("hedge_after") < 0 {
+        return Err("hedge_after must not be negative".to_owned());
+    }
+    if group.nanos("hedge_after") > 0 && group.flag("coverage_aware") {
+        return Err(
+            "at most one of hedge_after, coverage_aware must be configured: what replicas cover is only known of those that are asked"
+                .to_owned(),
+        );
     }
     inject_matchers(group).map(|_| ())
 }

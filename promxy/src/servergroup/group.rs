@@ -15,7 +15,7 @@ use tokio::{sync::watch, task::spawn_blocking};
 use super::{
     coverage,
     member::{Asked, Common, Listed, Member},
-    scatter::{Pending, replicas},
+    scatter::{Pending, hedged, replicas},
     targets::{Target, TargetError, assemble_all},
 };
 use crate::{
@@ -330,7 +330,7 @@ impl Group {
         self.settled(answer).map(|answer| answer.data)
     }
 
-    /// Asks all targets at once.
+    /// Asks all targets at once, or, of replicas, one after the other as far as that is needed.
     async fn scatter<'a, T>(
         &self,
         state: &'a State,
@@ -347,7 +347,13 @@ impl Group {
             key: *key,
             answer: ask(member),
         });
-        replicas(members.collect()).await
+        match self.common.config.hedge_after {
+            None => replicas(members.collect()).await,
+            Some(after) => {
+                let count = |why| self.common.counters.hedged(why);
+                hedged(members.collect(), after, &count).await
+            }
+        }
     }
 
     /// Merges the answers of targets, in their order.

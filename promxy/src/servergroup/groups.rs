@@ -9,7 +9,7 @@ use promql::{
     storage::BoxFuture,
 };
 use shared::{
-    http::client::{Client, Idle, Redirects, Settings},
+    http::client::{Client, Idle, Settings},
     lifecycle::Tasks,
     metrics::{Family, MetricFamily, Source as MetricSource},
 };
@@ -224,7 +224,7 @@ impl Groups {
     }
 }
 
-/// Makes a client as the original has it: redirects are always followed.
+/// Makes the client of a group.
 fn client(
     http_client: &HttpClient,
     pool: Pool,
@@ -232,7 +232,6 @@ fn client(
 ) -> Result<Client, String> {
     let settings = client_settings(http_client, environment).map_err(|e| e.to_string())?;
     let settings = Settings {
-        redirects: Redirects::Follow,
         idle: Idle {
             connections: pool.max_idle,
             per_host: pool.max_idle_per_host,

@@ -20,6 +20,7 @@ pub(crate) struct Counters {
     hosts: Mutex<BTreeMap<String, Arc<HostCounters>>>,
     syncs: [Timed; 2],
     filtered: [AtomicU64; 6],
+    hedged: [AtomicU64; 2],
 }
 
 /// A number of things and how long they took together.
@@ -73,6 +74,19 @@ impl Outcome {
     const NAMES: [&'static str; 2] = ["success", "error"];
 }
 
+/// Why another replica was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hedge {
+    /// Those that were asked have not answered in time.
+    Slow,
+    /// One that was asked has failed.
+    Failed,
+}
+
+impl Hedge {
+    const NAMES: [&'static str; 2] = ["slow", "failed"];
+}
+
 /// What a label filter saved, as its metric names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Filtered {
@@ -115,6 +129,11 @@ impl Counters {
     /// Counts a request that a label filter made needless.
     pub(crate) fn filtered(&self, what: Filtered) {
         self.filtered[what as usize].fetch_add(1, Relaxed);
+    }
+
+    /// Counts a request to a replica that would not have been asked.
+    pub(crate) fn hedged(&self, why: Hedge) {
+        self.hedged[why as usize].fetch_add(1, Relaxed);
     }
 
     /// Returns the families as they stand now. Hosts that are in no group any more are still there, as counters must be.
@@ -173,7 +192,23 @@ impl Counters {
                 filtered = filtered.sample(&[("type", what)], count as f64);
             }
         }
-        vec![duration, sync_durations, syncs.build(), filtered.build()]
+        let mut hedged = Family::counter(
+            "promxy_hedged_requests_total",
+            "How many requests were made to a replica because another one was slow or failed.",
+        );
+        for (why, count) in Hedge::NAMES.iter().zip(&self.hedged) {
+            let count = count.load(Relaxed);
+            if count > 0 {
+                hedged = hedged.sample(&[("reason", why)], count as f64);
+            }
+        }
+        vec![
+            duration,
+            sync_durations,
+            syncs.build(),
+            filtered.build(),
+            hedged.build(),
+        ]
     }
 }
 

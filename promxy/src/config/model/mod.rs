@@ -77,6 +77,8 @@ pub struct ServerGroup {
     pub remote_read: Option<RemoteRead>,
     /// How long a target may take until its answer begins.
     pub timeout: Option<Duration>,
+    /// After how long of waiting for one replica another is asked; `None` asks all at once and merges what they have.
+    pub hedge_after: Option<Duration>,
     /// Connections that are kept.
     pub pool: Pool,
     /// What becomes of errors.
@@ -178,10 +180,11 @@ impl ServerGroup {
                 path: text("remote_read_path"),
             }),
             timeout: positive(group.nanos("timeout")),
+            hedge_after: positive(group.nanos("hedge_after")),
             pool: Pool {
-                max_idle: usize::try_from(group.int("max_idle_conns")).unwrap_or(0),
-                max_idle_per_host: usize::try_from(group.int("max_idle_conns_per_host"))
-                    .unwrap_or(0),
+                // What nothing means is Go's.
+                max_idle: most_idle(group.int("max_idle_conns"), usize::MAX),
+                max_idle_per_host: most_idle(group.int("max_idle_conns_per_host"), 2),
                 idle_timeout: positive(group.nanos("idle_conn_timeout")).unwrap_or(Duration::MAX),
             },
             on_error: match (group.flag("ignore_error"), group.flag("downgrade_error")) {
@@ -212,6 +215,14 @@ fn positive(nanos: i64) -> Option<Duration> {
         .ok()
         .filter(|nanos| *nanos > 0)
         .map(Duration::from_nanos)
+}
+
+/// Returns how many connections are kept; what is negative is none.
+fn most_idle(number: i64, of_zero: usize) -> usize {
+    match number {
+        0 => of_zero,
+        number => usize::try_from(number).unwrap_or(0),
+    }
 }
 
 fn time_ranges(group: &Section) -> Vec<TimeRange> {
