@@ -5,7 +5,8 @@
 //! (`limit=1`), so that hardly anything is spent on writing JSON; what a request costs in itself is taken off. Here the series
 //! lie in memory as columns, there in blocks as compressed chunks, as each likes it best.
 //!
-//! `cargo bench -p promql --bench beside_prometheus --features testing -- WORD...` runs the queries that have all the words.
+//! `cargo bench -p promql --bench beside_prometheus --features testing -- WORD...` runs the queries that have all the words. The
+//! word `threads` alone compares one thread with two instead, by the clock.
 
 #![allow(
     clippy::print_stdout,
@@ -19,10 +20,11 @@ use std::fs::{self, File};
 use std::hint::black_box;
 use std::io::{BufWriter, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use promql::parser::ParserOptions;
 use promql::storage::SeriesData;
@@ -45,6 +47,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         .skip(1)
         .filter(|word| !word.starts_with("--"))
         .collect();
+    let series = shapes::all();
+    if words == ["threads"] {
+        compare_threads(&series);
+        return Ok(());
+    }
     let (Some(server), Some(tool)) = (
         std::env::var_os("PROMETHEUS3_BIN"),
         std::env::var_os("PROMTOOL_BIN"),
@@ -52,7 +59,6 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("PROMETHEUS3_BIN or PROMTOOL_BIN is not set: nothing to compare with");
         return Ok(());
     };
-    let series = shapes::all();
     let folder = std::env::temp_dir().join("promql-beside-prometheus");
     let blocks = folder.join("data");
     if !blocks.exists() {
@@ -60,12 +66,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         write_blocks(&series, &folder, Path::new(&tool))?;
     }
     let prometheus = Prometheus::start(Path::new(&server), &blocks)?;
-    let overhead = prometheus.cost(&Case::new(0.5, 1, "1"))?;
+    let overhead = prometheus.cost("/api/v1/status/buildinfo")?;
     println!("| query | steps | ours | Prometheus | share | goal |\n|---|---|---|---|---|---|");
     let chosen = |case: &&Case| words.iter().all(|word| case.query.contains(word.as_str()));
     for case in CASES.iter().filter(chosen) {
         let ours = cost_here(&storage(&series, case.query), case);
-        let theirs = prometheus.cost(case)?.saturating_sub(overhead);
+        let theirs = prometheus.cost(&path(case))?.saturating_sub(overhead);
         let share = ours.as_secs_f64() / theirs.as_secs_f64();
         let verdict = if share <= case.goal {
             ""
@@ -134,23 +140,55 @@ fn processor_time(process: &str) -> Duration {
     Duration::from_millis(hundredths * 10)
 }
 
+/// Big queries whose selectors and ranges several threads can share.
+const SHARED: [&str; 6] = [
+    "stddev_over_time(g[1d])",
+    "deriv(g[1d])",
+    "rate(a1000[1m])",
+    "sum(rate(a1000[1m]))",
+    "histogram_quantile(0.9, rate(h[5m]))",
+    "a1000",
+];
+
+/// Shows the fastest of some runs on one thread and on two.
+fn compare_threads(series: &[SeriesData]) {
+    println!("| query | one thread | two threads |\n|---|---|---|");
+    for query in SHARED {
+        let storage = storage(series, query);
+        let case = Case::new(1.0, 1_000, query);
+        let [mut one, mut two] = [Duration::MAX; 2];
+        for _ in 0..15 {
+            for (threads, best) in [(1, &mut one), (2, &mut two)] {
+                let begin = Instant::now();
+                evaluate(&storage, &case, threads).unwrap();
+                *best = begin.elapsed().min(*best);
+            }
+        }
+        let [one, two] = [one, two].map(milliseconds);
+        println!("| `{query}` | {one} | {two} |");
+    }
+}
+
 fn cost_here(storage: &MemoryStorage, case: &Case) -> Duration {
+    let once = || evaluate(storage, case, 1);
+    repeated(once, || processor_time("self")).unwrap()
+}
+
+fn evaluate(storage: &MemoryStorage, case: &Case, threads: usize) -> Result<(), Box<dyn Error>> {
     let mut options = EngineOptions::new(ParserOptions::v3_5());
     options.parser.experimental_functions = true;
     let engine = Engine::new(options);
     let (start, end) = times(case);
     let (start, end) = ((BEGIN + start) * 1000, (BEGIN + end) * 1000);
-    let once = || {
-        let query = match case.steps {
-            1 => engine.instant_query(case.query, end),
-            _ => engine.range_query(case.query, start, end, shapes::STEP * 1000),
-        };
-        let cancel = CancelToken::default();
-        let prepared = block_on(query?.prepare(storage, None, &cancel))?;
-        let outcome = black_box(prepared.evaluate(&cancel));
-        outcome.value.map(|_| ()).map_err(Into::into)
+    let query = match case.steps {
+        1 => engine.instant_query(case.query, end),
+        _ => engine.range_query(case.query, start, end, shapes::STEP * 1000),
     };
-    repeated(once, || processor_time("self")).unwrap()
+    let cancel = CancelToken::default();
+    let prepared = block_on(query?.prepare(storage, None, &cancel))?;
+    let threads = NonZeroUsize::new(threads).unwrap_or(NonZeroUsize::MIN);
+    let outcome = black_box(prepared.evaluate_on(threads, &cancel));
+    outcome.value.map(|_| ()).map_err(Into::into)
 }
 
 /// Writes all series as text and has blocks made of it.
@@ -237,24 +275,14 @@ impl Prometheus {
         Ok(answer)
     }
 
-    fn cost(&self, case: &Case) -> Result<Duration, Box<dyn Error>> {
-        let (start, end) = times(case);
-        let (start, end) = (BEGIN + start, BEGIN + end);
-        let query = encoded(case.query);
-        let path = match case.steps {
-            1 => format!("/api/v1/query?query={query}&time={end}&limit=1"),
-            _ => format!(
-                "/api/v1/query_range?query={query}&start={start}&end={end}&step={}&limit=1",
-                shapes::STEP
-            ),
-        };
+    fn cost(&self, path: &str) -> Result<Duration, Box<dyn Error>> {
         let process = self.process.id().to_string();
         let once = || {
-            let answer = self.get(&path)?;
+            let answer = self.get(path)?;
             if answer.contains("\"status\":\"success\"") {
                 return Ok(());
             }
-            Err(format!("{}: {answer}", case.query).into())
+            Err(format!("{path}: {answer}").into())
         };
         repeated(once, || processor_time(&process))
     }
@@ -265,6 +293,20 @@ impl Drop for Prometheus {
         if self.process.kill().is_ok() {
             let _status = self.process.wait();
         }
+    }
+}
+
+/// Returns where the server answers a case.
+fn path(case: &Case) -> String {
+    let (start, end) = times(case);
+    let (start, end) = (BEGIN + start, BEGIN + end);
+    let query = encoded(case.query);
+    match case.steps {
+        1 => format!("/api/v1/query?query={query}&time={end}&limit=1"),
+        _ => format!(
+            "/api/v1/query_range?query={query}&start={start}&end={end}&step={}&limit=1",
+            shapes::STEP
+        ),
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+use super::column::least_held;
 use super::histogram_folds::HistogramFolds;
 use super::{Bitmap, Column, Context, Evaluated, Evaluator, Series};
 use crate::annotations::Remark;
@@ -82,19 +83,25 @@ impl Evaluator<'_, '_> {
         let child_is_held = !self.is_deferred(aggregate.expr);
         self.each_series(aggregate.expr, &mut |context, series| {
             context.check()?;
-            let index = groups.find(&series.labels).unwrap_or_else(|new| {
-                let fold = Fold::new(aggregate.op, steps, compat);
-                results.push((groups.labels(&series.labels), false, fold));
-                new
-            });
+            let index = match groups.find(&series.labels) {
+                Ok(known) => known,
+                Err(new) => {
+                    context.budget.take(least_held(steps))?;
+                    let fold = Fold::new(aggregate.op, steps, compat);
+                    results.push((groups.labels(&series.labels), false, fold));
+                    new
+                }
+            };
             let (_, drop_name, fold) = &mut results[index];
             *drop_name |= series.drop_name;
             fold.add(&series, aggregate.expr_span, context);
             if child_is_held {
-                context.budget.release(series.column.samples());
+                context.budget.release(series.column.held());
             }
             Ok(())
         })?;
+        let places = results.len() * least_held(steps);
+        self.context.budget.release(places);
         let mut output = Vec::with_capacity(results.len());
         for (labels, drop_name, fold) in results {
             let column = fold.finish(aggregate.expr_span, self.context);
@@ -106,7 +113,7 @@ impl Evaluator<'_, '_> {
                 });
             }
         }
-        let samples = output.iter().map(|series| series.column.samples()).sum();
+        let samples = output.iter().map(|series| series.column.held()).sum();
         self.context.budget.take(samples)?;
         Ok(Evaluated::Matrix(output))
     }

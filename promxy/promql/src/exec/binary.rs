@@ -3,7 +3,7 @@
 //! Follows `VectorBinop` and `VectorscalarBinop` in `promql/engine.go`; pinned by `operators.test` and `fill-modifier.test`. Who meets
 //! whom is planned once; per step only presence is looked at, because what is an error depends on what is there at the same time.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use super::evaluator::drop_names_now;
 use super::matching::{ResultLabels, Signatures};
@@ -240,8 +240,6 @@ struct Matched {
     remarks: BTreeMap<usize, Remark>,
     /// What is wrong at the first step at which anything is.
     failure: Option<(usize, QueryError)>,
-    /// Result labels by those they are made of; many series go with the same one.
-    known_labels: HashMap<(Labels, Labels), Labels>,
 }
 
 impl Matched {
@@ -251,7 +249,6 @@ impl Matched {
             by_signature: vec![Vec::new(); signatures],
             remarks: BTreeMap::new(),
             failure: None,
-            known_labels: HashMap::new(),
         }
     }
 }
@@ -357,7 +354,7 @@ impl Operation<'_> {
             Compat::V3_5 => column.steps(),
             Compat::V3_14 => combined,
         };
-        let labels = self.result_labels(many_labels, one_labels, &mut matched.known_labels);
+        let labels = self.labels.of(many_labels, one_labels);
         let unique = (!self.labels.one_to_one).then(|| labels.clone());
         let known = &mut matched.by_signature[ordinal];
         for (other, present) in known.iter() {
@@ -379,16 +376,5 @@ impl Operation<'_> {
             column,
         });
         Ok(())
-    }
-
-    fn result_labels(
-        &self,
-        many: &Labels,
-        one: &Labels,
-        known: &mut HashMap<(Labels, Labels), Labels>,
-    ) -> Labels {
-        let key = (many.clone(), one.clone());
-        let labels = known.entry(key);
-        labels.or_insert_with(|| self.labels.of(many, one)).clone()
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Follows `promql/functions.go`; pinned by `functions.test`, `trig_functions.test`, `type_and_unit.test`.
 
-use super::context::STEPS_AT_A_TIME;
+use super::cancel::STEPS_AT_A_TIME;
 use super::evaluator::drop_names_now;
 use super::info::clipped;
 use super::selector::sample_times;

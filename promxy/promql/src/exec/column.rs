@@ -160,6 +160,21 @@ impl Column {
             .map(|(_, histogram)| histogram_samples(histogram));
         self.present.count() + histograms.sum::<usize>()
     }
+
+    /// Returns how many samples it counts as against the limit: all that it has, and for its places if it has few.
+    pub(crate) fn held(&self) -> usize {
+        self.samples().max(least_held(self.values.len()))
+    }
+}
+
+/// How many empty places for numbers count as a sample. A column has a place of eight bytes for every step, so that a million
+/// samples of the limit are at most 128 MB of places; the reference makes room of 16 bytes for every step of a series, and does
+/// not count it.
+const PLACES_PER_SAMPLE: usize = 16;
+
+/// How many samples a column of so many steps counts as at least, once it has a number.
+pub(crate) fn least_held(steps: usize) -> usize {
+    steps / PLACES_PER_SAMPLE
 }
 
 /// How many samples a histogram counts as.

@@ -1,9 +1,8 @@
 //! What evaluation carries along: data, limits, annotations.
 
 use std::num::NonZeroUsize;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 
+use super::CancelToken;
 use crate::annotations::{Annotations, Remark};
 use crate::engine::EngineOptions;
 use crate::error::{QueryError, Stage};
@@ -11,49 +10,6 @@ use crate::labels::Labels;
 use crate::parser::{Compat, Span};
 use crate::stats::SampleStats;
 use crate::storage::SeriesData;
-
-/// Ends a query from outside. Clones end the same query.
-///
-/// The engine has no clock: who wants a time limit calls [`CancelToken::time_out`] when the time is over.
-#[derive(Clone, Debug, Default)]
-pub struct CancelToken(Arc<AtomicU8>);
-
-/// How often loops over steps ask whether to go on, where a step costs little.
-pub(super) const STEPS_AT_A_TIME: usize = 1024;
-
-const CANCELED: u8 = 1;
-const TIMED_OUT: u8 = 2;
-
-impl CancelToken {
-    /// Ends the query as cancelled.
-    pub fn cancel(&self) {
-        self.0.store(CANCELED, Ordering::Relaxed);
-    }
-
-    /// Ends the query as having taken too long.
-    pub fn time_out(&self) {
-        self.0.store(TIMED_OUT, Ordering::Relaxed);
-    }
-
-    /// Fails if the query was ended from outside, which is looked at every so many steps only.
-    #[inline]
-    pub(crate) fn check_at(&self, step: usize) -> Result<(), QueryError> {
-        if step.is_multiple_of(STEPS_AT_A_TIME) {
-            self.check(Stage::Evaluation)?;
-        }
-        Ok(())
-    }
-
-    /// Fails if the query was ended from outside.
-    #[inline]
-    pub(crate) fn check(&self, stage: Stage) -> Result<(), QueryError> {
-        match self.0.load(Ordering::Relaxed) {
-            CANCELED => Err(QueryError::Canceled(stage)),
-            TIMED_OUT => Err(QueryError::Timeout(stage)),
-            _ => Ok(()),
-        }
-    }
-}
 
 /// How many samples are held, and how many may be.
 #[derive(Debug)]
@@ -135,5 +91,72 @@ impl Context<'_> {
     /// the end.
     pub(crate) fn late_name<'l>(&self, labels: &'l Labels) -> Option<&'l str> {
         (self.delays_name_removal() || self.is_3_5()).then(|| labels.metric_name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use crate::error::QueryError;
+    use crate::labels::Labels;
+    use crate::parser::ParserOptions;
+    use crate::storage::{Samples, SeriesData};
+    use crate::testing::{MemoryStorage, block_on};
+    use crate::{CancelToken, Engine, EngineOptions};
+
+    /// Series of which each is there for a moment only, one after the other.
+    fn moments(count: i64) -> MemoryStorage {
+        let series = (0..count).map(|i| {
+            let number = i.to_string();
+            let samples = Samples {
+                timestamps: vec![i * 10_000],
+                values: vec![i as f64],
+                ..Samples::default()
+            };
+            SeriesData {
+                labels: [("__name__", "m"), ("l", &number)]
+                    .into_iter()
+                    .collect::<Labels>(),
+                samples: Arc::new(samples),
+            }
+        });
+        MemoryStorage::of_series(series.collect())
+    }
+
+    #[test]
+    fn places_that_stay_empty_count_for_the_limit() {
+        let storage = moments(400);
+        let outcome = |query: &str, max_samples: u64| {
+            let engine = Engine::new(EngineOptions {
+                max_samples,
+                lookback: 1_000,
+                ..EngineOptions::new(ParserOptions::default())
+            });
+            let query = engine.range_query(query, 0, 4_000_000, 1_000).unwrap();
+            let outcome = block_on(query.run(&storage, &CancelToken::default()));
+            outcome.value.map(|_| ())
+        };
+        let kept = [
+            "m",
+            "m + m",
+            "last_over_time(m[1s])",
+            "topk(1, m)",
+            "sum by (l) (m)",
+            "count_values('v', m)",
+        ];
+        for query in kept {
+            // There are 400 samples in columns of 4,001 steps, each of which counts as 250 samples.
+            assert_eq!(
+                outcome(query, 10_000),
+                Err(QueryError::TooManySamples),
+                "{query}"
+            );
+            assert_eq!(outcome(query, 300_000), Ok(()), "{query}");
+        }
+        // What takes one series after the other holds one at a time.
+        for query in ["sum(m)", "max(last_over_time(m[1s]))"] {
+            assert_eq!(outcome(query, 1_000), Ok(()), "{query}");
+        }
     }
 }

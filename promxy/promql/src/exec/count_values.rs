@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 
 use super::aggregate::Groups;
+use super::column::least_held;
 use super::{Column, Evaluated, Evaluator, Sample, Series};
 use crate::Text;
 use crate::error::QueryError;
@@ -50,7 +51,9 @@ impl<'a> Evaluator<'a, '_> {
                     Sample::Histogram(_) => None,
                 };
                 let place = bits.and_then(|bits| known.get(&bits).copied());
-                let place = place.unwrap_or_else(|| {
+                let place = if let Some(place) = place {
+                    place
+                } else {
                     let text = match &sample {
                         Sample::Float(value) => format::fixed(*value),
                         Sample::Histogram(histogram) => histogram.to_string(),
@@ -61,6 +64,7 @@ impl<'a> Evaluator<'a, '_> {
                     let next = output.len();
                     let place = *places.entry(labels.clone()).or_insert(next);
                     if place == next {
+                        self.context.budget.take(least_held(steps))?;
                         output.push(Series {
                             labels,
                             drop_name: false,
@@ -68,7 +72,7 @@ impl<'a> Evaluator<'a, '_> {
                         });
                     }
                     place
-                });
+                };
                 if let Some(bits) = bits {
                     known.insert(bits, place);
                 }
@@ -77,6 +81,9 @@ impl<'a> Evaluator<'a, '_> {
                 column.set_float(steps, step, count + 1.0);
             }
         }
+        self.context
+            .budget
+            .release(output.len() * least_held(steps));
         self.merged_steps(node.grid, output).map(Evaluated::Matrix)
     }
 }

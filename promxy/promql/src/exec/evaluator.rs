@@ -165,7 +165,7 @@ impl<'a, 'c> Evaluator<'a, 'c> {
     ) -> Result<Evaluated, QueryError> {
         let mut gathered = Vec::new();
         produce(self, &mut |context, series| {
-            context.budget.take(series.column.samples())?;
+            context.budget.take(series.column.held())?;
             gathered.push(series);
             Ok(())
         })?;

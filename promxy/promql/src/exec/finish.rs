@@ -26,7 +26,7 @@ impl Evaluator<'_, '_> {
     ) -> Result<Vec<Series>, QueryError> {
         let mut series = series;
         series.retain(|series| !series.column.is_empty());
-        let samples: usize = series.iter().map(|series| series.column.samples()).sum();
+        let samples: usize = series.iter().map(|series| series.column.held()).sum();
         self.context.budget.take(samples)?;
         self.context.budget.release(samples);
         if !has_duplicates(&series) {

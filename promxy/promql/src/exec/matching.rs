@@ -70,13 +70,12 @@ pub(super) struct ResultLabels<'m> {
 impl ResultLabels<'_> {
     /// Returns the labels of the result of an element of the side that may have many and one of the other.
     pub(super) fn of(&self, many: &Labels, one: &Labels) -> Labels {
-        let mut labels = many.clone();
-        if self.drop_metadata {
-            labels = labels.without_metadata();
-        }
-        if self.one_to_one {
-            labels = labels.matched(&self.key);
-        }
+        let labels = match (self.one_to_one, self.drop_metadata) {
+            (true, true) => many.matched_without_metadata(&self.key),
+            (true, false) => many.matched(&self.key),
+            (false, true) => many.without_metadata(),
+            (false, false) => many.clone(),
+        };
         let included = self.matching.include.as_deref().unwrap_or_default();
         if included.is_empty() {
             return labels;

@@ -13,6 +13,7 @@ mod aggregate;
 mod binary;
 mod bitmap;
 mod call;
+mod cancel;
 mod column;
 mod context;
 mod count_values;
@@ -34,7 +35,7 @@ mod smoothed;
 mod topk;
 mod window;
 
-pub use context::CancelToken;
+pub use cancel::CancelToken;
 
 pub(crate) use bitmap::Bitmap;
 pub(crate) use column::{Column, Sample, Series, histogram_samples};

@@ -151,7 +151,7 @@ impl<'a> Evaluator<'a, '_> {
                 in_order(self.context.threads, inner, compute, |series, computed| {
                     let named = (&series.labels, series.drop_name);
                     output.series(self.context, &call, named, computed?, sink)?;
-                    self.context.budget.release(series.column.samples());
+                    self.context.budget.release(series.column.held());
                     Ok(())
                 })
             }
@@ -285,7 +285,8 @@ impl RangeCall<'_> {
         }
         let sizes = samples.sizes_of_histograms();
         let size = |window: &Window| {
-            let histograms = sizes[window.histograms_to] - sizes[window.histograms_from];
+            let up_to = |index: usize| sizes.get(index).copied().unwrap_or(0);
+            let histograms = up_to(window.histograms_to) - up_to(window.histograms_from);
             window.to - window.from + histograms
         };
         let looked_at = windows.iter().map(size).sum();

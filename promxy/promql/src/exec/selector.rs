@@ -196,6 +196,10 @@ pub(super) fn first_after(times: &[i64], from: usize, limit: i64) -> usize {
 
 /// Looks ahead in growing leaps, so a short way is short and a long one not much longer.
 fn first_after_leaping(times: &[i64], from: usize, limit: i64) -> usize {
+    // Most instant queries ask for the newest.
+    if times.last().is_some_and(|last| *last <= limit) {
+        return times.len();
+    }
     let rest = times.get(from..).unwrap_or_default();
     let mut leap = 1;
     let mut passed = 0;
@@ -210,17 +214,36 @@ fn first_after_leaping(times: &[i64], from: usize, limit: i64) -> usize {
     from + passed + ahead.partition_point(|time| *time <= limit)
 }
 
+/// Returns the index of the first time after `limit`, which is at or before the index `to` and mostly not far from it.
+pub(super) fn first_after_backwards(times: &[i64], to: usize, limit: i64) -> usize {
+    let times = &times[..to];
+    let mut leap = 1;
+    let mut known = to;
+    while let Some(at) = known.checked_sub(leap) {
+        if times[at] <= limit {
+            return at + times[at..known].partition_point(|time| *time <= limit);
+        }
+        known = at;
+        leap *= 2;
+    }
+    times[..known].partition_point(|time| *time <= limit)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_first_time_after_a_limit_is_found_from_anywhere_before_it() {
+    fn the_first_time_after_a_limit_is_found_from_anywhere_before_or_after_it() {
         let times: Vec<i64> = (0..100).map(|i| i * 10).collect();
         for limit in -5..1_005 {
             let expected = times.partition_point(|time| *time <= limit);
             for from in 0..=expected {
                 assert_eq!(first_after(&times, from, limit), expected, "{from} {limit}");
+            }
+            for to in expected..=times.len() {
+                let found = first_after_backwards(&times, to, limit);
+                assert_eq!(found, expected, "{to} {limit}");
             }
         }
     }

@@ -3,6 +3,7 @@
 //! Follows `aggregationK` in `promql/engine.go`; pinned by `aggregators.test` and `limit.test`.
 
 use super::aggregate::{Groups, ParamBounds};
+use super::column::least_held;
 use super::{Column, Evaluated, Evaluator, Series};
 use crate::annotations::Remark;
 use crate::error::QueryError;
@@ -165,6 +166,7 @@ impl Evaluator<'_, '_> {
             .map(|series| groups.find(&series.labels).unwrap_or_else(|new| new))
             .collect();
         let mut picked: Vec<Column> = series.iter().map(|_| Column::empty(steps)).collect();
+        let mut places = 0;
         // At a single step the order of selection is the order of the result.
         let mut order: Vec<usize> = Vec::new();
         for step in 0..steps {
@@ -187,6 +189,10 @@ impl Evaluator<'_, '_> {
                 for element in (heap.order)(heap.heap) {
                     let index = element.series;
                     if let Some(sample) = series[index].column.sample(step) {
+                        if picked[index].is_empty() {
+                            self.context.budget.take(least_held(steps))?;
+                            places += least_held(steps);
+                        }
                         picked[index].push(steps, step, sample);
                     }
                     if steps == 1 {
@@ -203,9 +209,10 @@ impl Evaluator<'_, '_> {
         if steps != 1 {
             order = (0..picked.len()).collect();
         }
+        self.context.budget.release(places);
         let output = order.iter().filter_map(|index| picked[*index].take());
         let output: Vec<Series> = output.filter(|series| !series.column.is_empty()).collect();
-        let samples = output.iter().map(|series| series.column.samples()).sum();
+        let samples = output.iter().map(|series| series.column.held()).sum();
         self.context.budget.take(samples)?;
         self.context.budget.release(samples);
         Ok(Evaluated::Matrix(output))

@@ -5,7 +5,7 @@ use std::cell::OnceCell;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::selector::first_after;
+use super::selector::{first_after, first_after_backwards};
 use super::{CancelToken, Grid, Series, histogram_samples};
 use crate::error::QueryError;
 use crate::histogram::FloatHistogram;
@@ -100,9 +100,8 @@ impl Windowing {
             self.grid.count.saturating_sub(1)
         };
         let (_, until) = self.edges(self.grid.time(last));
-        let from = times.partition_point(|time| *time <= after);
-        let to = times.partition_point(|time| *time <= until);
-        from..to.max(from)
+        let to = first_after(times, 0, until);
+        first_after_backwards(times, to, after.min(until))..to
     }
 }
 
@@ -207,8 +206,11 @@ impl<'a> RangeSamples<'a> {
         !self.histograms.is_empty()
     }
 
-    /// Returns how many samples the histograms up to each count as.
+    /// Returns how many samples the histograms up to each count as; nothing if there are none.
     pub(crate) fn sizes_of_histograms(&self) -> Vec<usize> {
+        if self.histograms.is_empty() {
+            return Vec::new();
+        }
         let mut so_far = 0;
         let sizes = self.histograms.iter().map(|histogram| {
             so_far += histogram_samples(histogram);
@@ -227,12 +229,15 @@ impl<'a> RangeSamples<'a> {
         windows.clear();
         let mut floats = Cursors::default();
         let mut histograms = Cursors::default();
+        let has_histograms = self.has_histograms();
         for (step, time) in windowing.grid.times().enumerate() {
             cancel.check_at(step)?;
             if step == 0 || !windowing.pinned {
                 let (mint, maxt) = windowing.edges(time);
                 floats.advance(&self.times, mint, maxt);
-                histograms.advance(&self.histogram_times, mint, maxt);
+                if has_histograms {
+                    histograms.advance(&self.histogram_times, mint, maxt);
+                }
             }
             if floats.from < floats.to || histograms.from < histograms.to {
                 let range_end = time.saturating_sub(windowing.offset);
@@ -261,6 +266,7 @@ struct Cursors {
 
 impl Cursors {
     /// Moves to the samples after `mint` up to `maxt`.
+    #[inline]
     fn advance(&mut self, times: &[i64], mint: i64, maxt: i64) {
         self.from = first_after(times, self.from, mint);
         self.to = first_after(times, self.to.max(self.from), maxt);

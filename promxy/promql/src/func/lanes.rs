@@ -3,7 +3,7 @@
 use super::kahan::Kahan;
 
 /// How many windows are computed side by side.
-pub(super) const LANES: usize = 8;
+pub(super) use super::lock_step::LANES;
 
 /// A number for every window.
 pub(super) type Lanes = [f64; LANES];

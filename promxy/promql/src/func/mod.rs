@@ -2,12 +2,13 @@
 //!
 //! * `math`, `date`: of one number
 //! * `rate`, `over_time`, `variance`, `spread`, `counts`, `regression`, `smoothing`: of the numbers in a window
-//! * `kahan`, `exact`, `lanes`, `lock_step`: sums, and other chains of operations
+//! * `kahan`, `exact`, `fold`, `lanes`, `lock_step`: sums, and other chains of operations
 //! * `mixed`: of windows that hold histograms too
 
 pub(crate) mod counts;
 pub(crate) mod date;
 mod exact;
+mod fold;
 pub(crate) mod kahan;
 mod lanes;
 mod lock_step;

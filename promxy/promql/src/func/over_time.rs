@@ -1,74 +1,26 @@
 //! Sums, means, extremes of the numbers in a window.
 //!
 //! Follows `promql/functions.go`; pinned by `functions.test`. Sums are carried from window to window where they are exact (see
-//! `exact`). Where they are not, sharing work would change the last bits, so eight windows are added up side by side: their
-//! chains of dependent additions then run in parallel.
+//! `exact`). Where they are not, sharing work would change the last bits, so several windows are added up side by side (see
+//! `fold` and `lock_step`).
+
+#![expect(
+    clippy::inline_always,
+    reason = "only what is inlined is compiled for the instructions that were chosen"
+)]
 
 use std::collections::VecDeque;
 
+use fearless_simd::prelude::*;
+use fearless_simd::{Level, Simd, dispatch, f64x8};
+
 use super::exact::{SlidingSum, Units, shared};
+use super::fold::{Fold, fold_rest, fold_window, fold_windows};
 use super::kahan::{Kahan, Mean};
-use super::lanes::{LANES, together};
+use super::lock_step::{Chain, LANES, Turns, WINDOWS};
 use super::{FloatKernel, Results};
 use crate::error::QueryError;
 use crate::exec::{Floats, Window};
-
-/// After so many numbers of each of eight windows it is asked whether to go on.
-const AT_A_TIME: usize = 1 << 16;
-
-/// A computation that goes over the numbers of a window once, in their order.
-pub(super) trait Fold: Copy {
-    /// Begins with the first number.
-    fn begin(first: f64) -> Self;
-    /// Takes a further number; `count` is how many there are with it.
-    fn take(self, value: f64, count: f64) -> Self;
-    fn value(self, count: f64) -> f64;
-}
-
-/// Computes windows side by side. `set` gets steps and their values.
-pub(super) fn fold_windows<F: Fold>(
-    values: &[f64],
-    windows: &[Window],
-    results: &mut Results<'_>,
-    set: &mut impl FnMut(&mut Results<'_>, usize, f64),
-) -> Result<(), QueryError> {
-    let (groups, rest) = windows.as_chunks::<LANES>();
-    for group in groups {
-        let slices = group.map(|window| &values[window.from..window.to]);
-        let (heads, shared) = together(slices);
-        let mut folds = slices.map(|slice| F::begin(slice[0]));
-        for begin in (1..shared).step_by(AT_A_TIME) {
-            results.check()?;
-            for index in begin..shared.min(begin + AT_A_TIME) {
-                let count = (index + 1) as f64;
-                for (fold, head) in folds.iter_mut().zip(&heads) {
-                    *fold = fold.take(head[index], count);
-                }
-            }
-        }
-        for ((window, slice), fold) in group.iter().zip(slices).zip(folds) {
-            set(results, window.step, fold_rest(fold, slice, shared));
-        }
-    }
-    for window in rest {
-        results.check()?;
-        let value = fold_window::<F>(&values[window.from..window.to]);
-        set(results, window.step, value);
-    }
-    Ok(())
-}
-
-pub(super) fn fold_window<F: Fold>(values: &[f64]) -> f64 {
-    fold_rest(F::begin(values[0]), values, 1)
-}
-
-/// Takes the numbers after the first `done`.
-pub(super) fn fold_rest<F: Fold>(mut fold: F, values: &[f64], done: usize) -> f64 {
-    for (index, value) in values.iter().enumerate().skip(done) {
-        fold = fold.take(*value, (index + 1) as f64);
-    }
-    fold.value(values.len() as f64)
-}
 
 #[derive(Clone, Copy)]
 struct SumFold(Kahan);
@@ -146,6 +98,62 @@ impl Fold for PlainFold {
     fn value(self, _: f64) -> f64 {
         self.0
     }
+}
+
+/// Plain sums of eight windows.
+#[derive(Clone, Copy)]
+struct PlainSums<S: Simd>(f64x8<S>);
+
+impl<S: Simd> Chain<S> for PlainSums<S> {
+    #[inline(always)]
+    fn take(&mut self, numbers: f64x8<S>, _: f64x8<S>) {
+        self.0 += numbers;
+    }
+}
+
+/// Returns the plain sum of every window.
+fn plain_sums(
+    values: &[f64],
+    windows: &[Window],
+    results: &mut Results<'_>,
+) -> Result<Vec<f64>, QueryError> {
+    let mut sums = Vec::with_capacity(windows.len());
+    let level = Level::new();
+    let (groups, rest) = windows.as_chunks::<WINDOWS>();
+    for group in groups {
+        let Some((numbers, turns)) = Turns::of(values, group) else {
+            let mut keep = |_: &mut Results<'_>, _: usize, sum: f64| sums.push(sum);
+            fold_windows::<PlainFold>(values, group, results, &mut keep)?;
+            continue;
+        };
+        let shared = dispatch!(level, simd => sums_in_lock_step(simd, &numbers, turns, results))?;
+        for (window, sum) in group.iter().zip(shared) {
+            let values = &values[window.from..window.to];
+            sums.push(fold_rest(PlainFold(sum), values, turns));
+        }
+    }
+    let mut keep = |_: &mut Results<'_>, _: usize, sum: f64| sums.push(sum);
+    fold_windows::<PlainFold>(values, rest, results, &mut keep)?;
+    Ok(sums)
+}
+
+/// Returns the plain sums of the numbers of all turns.
+#[inline(always)]
+fn sums_in_lock_step<S: Simd>(
+    simd: S,
+    numbers: &Turns<'_>,
+    turns: usize,
+    results: &Results<'_>,
+) -> Result<[f64; WINDOWS], QueryError> {
+    // Negative zero changes nothing that is added to it.
+    let sums = [PlainSums(f64x8::splat(simd, -0.0)); WINDOWS / LANES];
+    let sums = simd.vectorize(
+        #[inline(always)]
+        || numbers.run(simd, (0, turns), sums, results),
+    )?;
+    Ok(std::array::from_fn(|window| {
+        sums[window / LANES].0[window % LANES]
+    }))
 }
 
 /// A sum for a mean, which is good for nothing once it overflows.
@@ -245,9 +253,7 @@ impl Average<'_> {
             }
             return Ok(());
         }
-        let mut plain = Vec::with_capacity(windows.len());
-        let mut keep = |_: &mut Results<'_>, _: usize, total: f64| plain.push(total);
-        fold_windows::<PlainFold>(values, windows, results, &mut keep)?;
+        let plain = plain_sums(values, windows, results)?;
         for (window, plain) in windows.iter().zip(plain) {
             results.check()?;
             let count = (window.to - window.from) as f64;

@@ -12,9 +12,9 @@ use fearless_simd::prelude::*;
 use fearless_simd::{Level, Simd, dispatch, f64x8};
 
 use super::exact::{Units, shared};
+use super::fold::{Fold, fold_rest, fold_window, fold_windows};
 use super::kahan::Kahan;
 use super::lock_step::{Chain, LANES, Turns, WINDOWS};
-use super::over_time::{Fold, fold_rest, fold_window, fold_windows};
 use super::{FloatKernel, Results};
 use crate::error::QueryError;
 use crate::exec::{Floats, Window};

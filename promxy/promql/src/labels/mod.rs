@@ -131,6 +131,15 @@ impl Labels {
         self.filtered(|entry| key.lists(entry.name) == key.only)
     }
 
+    /// Returns [`Labels::matched`] without `__name__`, `__type__` and `__unit__`.
+    #[must_use]
+    pub(crate) fn matched_without_metadata(&self, key: &GroupingKey) -> Self {
+        self.filtered(|entry| {
+            key.lists(entry.name) == key.only
+                && !METADATA.iter().any(|name| name.as_bytes() == entry.name)
+        })
+    }
+
     fn filtered(&self, keep: impl Fn(&Entry<'_>) -> bool) -> Self {
         let mut encoded = Vec::with_capacity(self.encoded.len());
         for entry in self.entries().filter(keep) {
