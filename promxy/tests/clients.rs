@@ -63,9 +63,14 @@ fn a_prometheus_that_federates_gets_every_series_with_its_values_and_times() {
     let external = "global: {external_labels: {source: promxy}}\n";
     let stand = Stand::start(&binaries, times(), NO_SCRAPES, external);
     let whole = &stand.whole;
-    for (version, binary) in [("2.42", &binaries.v2), ("3.5", &binaries.v3)] {
+    let protobuf = "scrape_protocols: [PrometheusProto], ";
+    for (version, binary, more) in [
+        ("2.42", &binaries.v2, ""),
+        ("3.5", &binaries.v3, ""),
+        ("3.5, by protobuf,", &binaries.v3, protobuf),
+    ] {
         let config = format!(
-            "global: {{scrape_interval: 2s, scrape_timeout: 2s}}\n\
+            "global: {{{more}scrape_interval: 2s, scrape_timeout: 2s}}\n\
              scrape_configs:\n- job_name: federate\n  honor_labels: true\n  metrics_path: /federate\n  \
              params: {{'match[]': ['{{job=\"api\"}}', '{{__name__=~\"temperature.*\"}}']}}\n  \
              static_configs: [{{targets: ['127.0.0.1:{}']}}]\n",
@@ -140,9 +145,11 @@ fn sorted(mut data: Value) -> Value {
 #[test]
 fn a_prometheus_that_reads_remotely_answers_as_with_data_of_its_own() {
     let Some(binaries) = binaries() else { return };
-    let stand = Stand::start(&binaries, times(), NO_SCRAPES, "");
+    // A Prometheus asks for series with its external labels, and leaves those out.
+    let external = "global: {external_labels: {source: promxy}}\n";
+    let stand = Stand::start(&binaries, times(), NO_SCRAPES, external);
     let config = format!(
-        "remote_read: [{{url: '{}/api/v1/read', read_recent: true}}]\n",
+        "{external}remote_read: [{{url: '{}/api/v1/read', read_recent: true}}]\n",
         stand.promxy_url()
     );
     // The older asks for samples, the newer for chunks.

@@ -18,7 +18,10 @@ mod support;
 use std::{
     fmt::{self, Write as _},
     ops::AddAssign,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     thread,
     time::Duration,
 };
@@ -251,20 +254,49 @@ impl Place {
         }
     }
 
-    /// Asks at an even pace while servers have a fault, and waits for all answers.
+    /// Asks while servers have a fault.
     fn phase(
         &self,
         questions: &Arc<[Question]>,
         fault: Fault,
         victims: &[usize],
     ) -> (Tally, Vec<String>) {
+        for victim in victims {
+            self.servers[*victim].set(fault);
+        }
+        let judged = self.ask(questions, victims);
+        for victim in victims {
+            self.servers[*victim].set(Fault::None);
+        }
+        judged
+    }
+
+    /// Asks while any server has any fault, and soon another.
+    fn chaos(&self, questions: &Arc<[Question]>, seed: u64) -> (Tally, Vec<String>) {
+        let is_over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut random = fastrand::Rng::with_seed(seed);
+                while !is_over.load(Relaxed) {
+                    let server = &self.servers[random.usize(..self.servers.len())];
+                    // Half of the time there is none.
+                    let fault = FAULTS.get(random.usize(..2 * FAULTS.len()));
+                    server.set(*fault.unwrap_or(&Fault::None));
+                    thread::sleep(PACE);
+                }
+            });
+            let judged = self.ask(questions, &[0, 1, 2, 3]);
+            is_over.store(true, Relaxed);
+            judged
+        })
+    }
+
+    /// Asks at an even pace, and waits for all answers.
+    fn ask(&self, questions: &Arc<[Question]>, victims: &[usize]) -> (Tally, Vec<String>) {
         let names: Vec<String> = victims
             .iter()
             .map(|victim| format!("127.0.0.1:{}", self.servers[*victim].port))
             .collect();
-        for victim in victims {
-            self.servers[*victim].set(fault);
-        }
         let asked = (0..QUERIES_A_PHASE).map(|number| {
             thread::sleep(PACE);
             let (questions, names) = (Arc::clone(questions), names.clone());
@@ -295,9 +327,6 @@ impl Place {
             tally += one;
             wrong.extend(why);
         }
-        for victim in victims {
-            self.servers[*victim].set(Fault::None);
-        }
         (tally, wrong)
     }
 }
@@ -312,6 +341,7 @@ fn in_a_storm_every_answer_is_whole_or_says_what_is_missing() {
     });
     // Everything is bound before the first server is killed, so nobody takes its port.
     let places: Vec<Place> = FAULTS.iter().map(|_| Place::start(&holdings)).collect();
+    let unlucky = Place::start(&holdings);
     let storms = FAULTS.iter().zip(places).map(|(fault, place)| {
         let questions = Arc::clone(&questions);
         thread::spawn(move || {
@@ -335,6 +365,15 @@ fn in_a_storm_every_answer_is_whole_or_says_what_is_missing() {
         })
     });
     let storms: Vec<_> = storms.collect();
+    let chaos = thread::spawn(move || {
+        let (mut tally, mut wrong) = (Tally::default(), Vec::new());
+        for seed in 0..6 {
+            let (one, why) = unlucky.chaos(&questions, seed);
+            tally += one;
+            wrong.extend(why);
+        }
+        (tally, wrong)
+    });
     println!("                   |       one replica           |       a whole group");
     println!("fault              |  right  error   warn  wrong |  right  error   warn  wrong");
     let mut all_wrong = Vec::new();
@@ -344,6 +383,9 @@ fn in_a_storm_every_answer_is_whole_or_says_what_is_missing() {
         assert!(replicas.right > 0, "{fault:?}: a replica is not enough");
         all_wrong.extend(wrong);
     }
+    let (tally, wrong) = chaos.join().unwrap();
+    println!("any of any server  | {tally}");
+    all_wrong.extend(wrong);
     assert!(
         all_wrong.is_empty(),
         "{} wrong:\n{}",
