@@ -412,8 +412,8 @@ mod tests {
 
     #[test]
     fn rules_that_make_sense_are_told_apart() {
-        let text = "groups:\n- name: a\n  interval: 1m\n  limit: 3\n  rules:\n  - {alert: X, expr: up == 0, for: 5m, labels: {s: '{{ $value }}'}}\n  - {record: y, expr: '1', labels: {b: c}}\n";
-        let yaml = "record: y\nexpr: \"1\"\nlabels:\n    b: c\n".to_owned();
+        let text = "groups:\n- name: a\n  interval: 1m\n  limit: 3\n  rules:\n  - {alert: X, expr: up == 0, for: 5m, labels: {s: '{{ $value }}'}}\n  - {record: z, expr: '1', labels: {b: c}}\n";
+        let yaml = "record: z\nexpr: \"1\"\nlabels:\n    b: c\n".to_owned();
         assert_eq!(
             check(text).unwrap(),
             [Rule::Alerting, Rule::Recording(yaml)]
