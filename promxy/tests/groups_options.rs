@@ -78,8 +78,11 @@ fn message(samples: &[(i64, f64)]) -> Reply {
     }
 }
 
+/// Labels.
+type Pairs<'a> = &'a [(&'a str, &'a str)];
+
 /// An answer in frames.
-fn stream(frames: &[(&[(&str, &str)], Vec<Chunk>)]) -> Reply {
+fn stream(frames: &[(Pairs<'_>, Vec<Chunk>)]) -> Reply {
     let frames = frames.iter().map(|(of, chunks)| {
         write(&ChunkedReadResponse {
             chunked_series: vec![ChunkedSeries {
@@ -286,15 +289,15 @@ async fn metadata_refresh_knows_histograms_and_keeps_them_when_a_target_fails() 
     let stub = Stub::new(move |seen| {
         assert_eq!(seen.path, "/api/v1/metadata");
         let name = if other.load(Relaxed) { "new" } else { "old" };
-        match failing.load(Relaxed) {
-            true => Reply::json(500, "no"),
-            false => Reply::json(
-                200,
-                format!(
-                    r#"{{"status":"success","data":{{"{name}":[{{"type":"histogram","help":"","unit":""}}],"up":[{{"type":"gauge","help":"","unit":""}}]}}}}"#
-                ),
-            ),
+        if failing.load(Relaxed) {
+            return Reply::json(500, "no");
         }
+        Reply::json(
+            200,
+            format!(
+                r#"{{"status":"success","data":{{"{name}":[{{"type":"histogram","help":"","unit":""}}],"up":[{{"type":"gauge","help":"","unit":""}}]}}}}"#
+            ),
+        )
     });
     let keys = "    native_histogram: {metadata_refresh: 20ms}\n";
     let running = start(&one_group(&[&stub], keys));

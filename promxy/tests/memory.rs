@@ -9,6 +9,7 @@
 mod support;
 
 use std::{
+    fmt::Write as _,
     fs,
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
@@ -152,9 +153,11 @@ fn targets_that_send_without_end_make_errors_and_no_memory() {
     let mut config = String::from("promxy:\n  server_groups:\n");
     for (name, port, _) in &cases {
         let is_remote = matches!(*name, "frames" | "large frames" | "histograms");
-        config += &format!(
+        write!(
+            config,
             "  - static_configs: [{{targets: ['127.0.0.1:{port}']}}]\n    labels: {{case: '{name}'}}\n    remote_read: {is_remote}\n"
-        );
+        )
+        .unwrap();
     }
     let args = [
         "--query.max-samples=200000",
@@ -176,7 +179,7 @@ fn targets_that_send_without_end_make_errors_and_no_memory() {
         println!(
             "{name}: at most {peak} MiB, then {now} MiB; {} {}",
             answer.status,
-            &text[..text.len().min(200)]
+            text.chars().take(200).collect::<String>()
         );
         assert!(matches!(answer.status, 422 | 503), "{name}: {text}");
         // Whatever it is that cannot be told from a slow answer runs out of time.

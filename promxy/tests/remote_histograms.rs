@@ -462,9 +462,10 @@ fn floats() -> impl Strategy<Value = Vec<(i64, Native)>> {
                     (spans, counts)
                 };
                 let (positive_spans, positive_counts) = side(positive);
-                let (negative_spans, negative_counts) = match is_custom {
-                    true => (Vec::new(), Vec::new()),
-                    false => side(negative),
+                let (negative_spans, negative_counts) = if is_custom {
+                    (Vec::new(), Vec::new())
+                } else {
+                    side(negative)
                 };
                 let parts = HistogramParts {
                     schema,

@@ -291,7 +291,12 @@ async fn native_histograms_go_through_remote_read_in_both_directions() {
     let found: BTreeMap<String, _> = found.data[0]
         .series
         .iter()
-        .map(|series| (series.labels.get("__name__").unwrap().to_owned(), &series.data))
+        .map(|series| {
+            (
+                series.labels.get("__name__").unwrap().to_owned(),
+                &series.data,
+            )
+        })
         .collect();
     let (mut floats, mut histograms) = (0, 0);
     for (name, row) in SERIES {
@@ -349,7 +354,8 @@ async fn native_histograms_go_through_remote_read_in_both_directions() {
         "count_over_time(i_mixed[5m])",
     ];
     for query in queries {
-        let escaped: String = query.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let escaped: Vec<String> = query.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let escaped = escaped.concat();
         let (expected, read) = (behind.query(&escaped, now), reading.query(&escaped, now));
         assert_eq!(read, expected, "{query}");
         let length = expected.as_array().unwrap().len();

@@ -39,12 +39,11 @@ impl<'a> Reader<'a> {
         }
         let rest = self.bytes.get(self.at / 8..).unwrap_or_default();
         let used = (self.at % 8) as u32;
-        let eight = match rest.first_chunk::<8>() {
-            Some(eight) => u64::from_be_bytes(*eight),
-            None => {
-                let bytes = rest.iter().chain(std::iter::repeat(&0)).take(8);
-                bytes.fold(0, |sum, byte| sum << 8 | u64::from(*byte))
-            }
+        let eight = if let Some(eight) = rest.first_chunk::<8>() {
+            u64::from_be_bytes(*eight)
+        } else {
+            let bytes = rest.iter().chain(std::iter::repeat(&0)).take(8);
+            bytes.fold(0, |sum, byte| sum << 8 | u64::from(*byte))
         };
         let mut value = eight << used;
         if width + used > 64 {
@@ -227,7 +226,7 @@ impl Float {
         }
     }
 
-    pub(super) fn value(self) -> f64 {
+    pub(super) fn number(self) -> f64 {
         f64::from_bits(self.bits)
     }
 
@@ -352,7 +351,7 @@ mod tests {
             let mut float = Float::first(0.0);
             for value in &floats {
                 float.read(&mut reader).unwrap();
-                prop_assert_eq!(float.value().to_bits(), value.to_bits());
+                prop_assert_eq!(float.number().to_bits(), value.to_bits());
             }
             prop_assert!(reader.left() < 8);
         }

@@ -22,12 +22,15 @@ pub enum Content<'a> {
     /// Numbers with their times.
     Floats(Vec<(i64, f64)>),
     /// Histograms, read while they are taken.
-    Histograms(Histograms<'a>),
+    Histograms(Box<Histograms<'a>>),
 }
 
 /// Opens a chunk.
 pub fn open(chunk: &Chunk) -> Result<Content<'_>, RemoteError> {
-    let histograms = |counts| Histograms::new(counts, &chunk.data).map(Content::Histograms);
+    let histograms = |counts| {
+        let histograms = Histograms::new(counts, &chunk.data)?;
+        Ok(Content::Histograms(Box::new(histograms)))
+    };
     match chunk.kind {
         FLOATS => xor::read(&chunk.data).map(Content::Floats),
         HISTOGRAMS => histograms(Counts::Integers),

@@ -25,7 +25,7 @@ pub fn read(chunk: &[u8]) -> Result<Vec<(i64, f64)>, RemoteError> {
     }
     let mut time = bits.signed_varint()?;
     let mut value = Float::first(bits.float()?);
-    samples.push((time, value.value()));
+    samples.push((time, value.number()));
     let mut delta = 0i64;
     for number in 1..count {
         delta = match number {
@@ -34,7 +34,7 @@ pub fn read(chunk: &[u8]) -> Result<Vec<(i64, f64)>, RemoteError> {
         };
         time = time.wrapping_add(delta);
         value.read(&mut bits)?;
-        samples.push((time, value.value()));
+        samples.push((time, value.number()));
     }
     Ok(samples)
 }
@@ -71,16 +71,12 @@ pub fn write(samples: &[(i64, f64)]) -> Vec<u8> {
 
 fn put_change(bits: &mut Writer, change: i64) {
     // As many ones as a width has, then a zero; the widest has none.
-    let ones = WIDTHS.iter().position(|width| fits(change, *width));
-    match ones {
-        Some(ones) => {
-            bits.put((2 << ones) - 2, ones as u32 + 1);
-            bits.put(change as u64, WIDTHS[ones]);
-        }
-        None => {
-            bits.put(0b1111, 4);
-            bits.put(change as u64, 64);
-        }
+    if let Some(ones) = WIDTHS.iter().position(|width| fits(change, *width)) {
+        bits.put((2 << ones) - 2, ones as u32 + 1);
+        bits.put(change as u64, WIDTHS[ones]);
+    } else {
+        bits.put(0b1111, 4);
+        bits.put(change as u64, 64);
     }
 }
 

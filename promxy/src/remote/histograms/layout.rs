@@ -148,7 +148,7 @@ fn put_zero_threshold(bits: &mut Writer, threshold: f64) {
     if threshold == 0.0 {
         return bits.put(0, 8);
     }
-    let exponent = (threshold.to_bits() >> f64::MANTISSA_DIGITS - 1) as i32 - (f64::MAX_EXP - 1);
+    let exponent = (threshold.to_bits() >> (f64::MANTISSA_DIGITS - 1)) as i32 - (f64::MAX_EXP - 1);
     let byte = u8::try_from(exponent + ZERO_BIAS + 1).unwrap_or_default();
     if (1..SPELLED_OUT).contains(&byte) && threshold == power(byte) {
         bits.put(u64::from(byte), 8);

@@ -22,12 +22,27 @@ pub struct Histograms<'a> {
     bits: Reader<'a>,
     left: u16,
     header: u8,
-    is_first: bool,
-    layout: Layout,
     counts: Counts,
+    layout: Layout,
     time: Integer,
-    sum: Float,
-    numbers: Numbers,
+    last: Last,
+}
+
+/// A number of which chunks have the first, and then changes.
+trait Number: Copy {
+    /// How many bits the first takes at least.
+    const WIDTH: usize;
+
+    /// Takes the first of a row; counts have no sign, buckets may have one.
+    fn count(bits: &mut Reader<'_>) -> Result<Self, RemoteError>;
+    fn bucket(bits: &mut Reader<'_>) -> Result<Self, RemoteError>;
+
+    /// Takes the next.
+    fn next(&mut self, bits: &mut Reader<'_>) -> Result<(), RemoteError>;
+
+    /// Returns a count, and the counts of buckets.
+    fn value(self) -> f64;
+    fn values(buckets: &[Self]) -> Vec<f64>;
 }
 
 /// An integer and how it changed last.
@@ -41,28 +56,131 @@ impl Integer {
     fn first(value: i64) -> Self {
         Self { value, delta: 0 }
     }
+}
 
-    fn read(&mut self, bits: &mut Reader<'_>) -> Result<(), RemoteError> {
+impl Number for Integer {
+    const WIDTH: usize = 1;
+
+    fn count(bits: &mut Reader<'_>) -> Result<Self, RemoteError> {
+        bits.varbit().map(|count| Self::first(count as i64))
+    }
+
+    /// The difference to the bucket before.
+    fn bucket(bits: &mut Reader<'_>) -> Result<Self, RemoteError> {
+        bits.signed_varbit().map(Self::first)
+    }
+
+    fn next(&mut self, bits: &mut Reader<'_>) -> Result<(), RemoteError> {
         self.delta = self.delta.wrapping_add(bits.signed_varbit()?);
         self.value = self.value.wrapping_add(self.delta);
         Ok(())
     }
+
+    fn value(self) -> f64 {
+        self.value as u64 as f64
+    }
+
+    fn values(buckets: &[Self]) -> Vec<f64> {
+        let mut count = 0i64;
+        let counts = buckets.iter().map(|delta| {
+            count = count.wrapping_add(delta.value);
+            count as f64
+        });
+        counts.collect()
+    }
 }
 
-/// What is counted.
+impl Number for Float {
+    const WIDTH: usize = 64;
+
+    fn count(bits: &mut Reader<'_>) -> Result<Self, RemoteError> {
+        bits.float().map(Self::first)
+    }
+
+    fn bucket(bits: &mut Reader<'_>) -> Result<Self, RemoteError> {
+        Self::count(bits)
+    }
+
+    fn next(&mut self, bits: &mut Reader<'_>) -> Result<(), RemoteError> {
+        self.read(bits)
+    }
+
+    fn value(self) -> f64 {
+        self.number()
+    }
+
+    fn values(buckets: &[Self]) -> Vec<f64> {
+        buckets.iter().map(|bucket| bucket.number()).collect()
+    }
+}
+
+/// All numbers of a sample but its time. The sum is a float in every chunk.
 #[derive(Debug)]
-enum Numbers {
-    /// Buckets as differences to the one before.
-    Integers {
-        count: Integer,
-        zero: Integer,
-        buckets: [Vec<Integer>; 2],
-    },
-    Floats {
-        count: Float,
-        zero: Float,
-        buckets: [Vec<Float>; 2],
-    },
+struct Numbers<N> {
+    count: N,
+    zero: N,
+    sum: Float,
+    /// Positive and negative ones.
+    buckets: [Vec<N>; 2],
+}
+
+impl<N: Number> Numbers<N> {
+    fn first(layout: &Layout, bits: &mut Reader<'_>) -> Result<Self, RemoteError> {
+        let (count, zero) = (N::count(bits)?, N::count(bits)?);
+        let sum = Float::count(bits)?;
+        let mut buckets = [Vec::new(), Vec::new()];
+        for (side, spans) in buckets.iter_mut().zip([&layout.positive, &layout.negative]) {
+            let number = layout::buckets(spans, N::WIDTH, bits)?;
+            let read = (0..number).map(|_| N::bucket(bits));
+            *side = read.collect::<Result<_, _>>()?;
+        }
+        Ok(Self {
+            count,
+            zero,
+            sum,
+            buckets,
+        })
+    }
+
+    fn next(&mut self, bits: &mut Reader<'_>) -> Result<(), RemoteError> {
+        self.count.next(bits)?;
+        self.zero.next(bits)?;
+        self.sum.next(bits)?;
+        if is_stale(self.sum.number()) {
+            return Ok(());
+        }
+        let mut buckets = self.buckets.iter_mut().flatten();
+        buckets.try_for_each(|bucket| bucket.next(bits))
+    }
+
+    fn parts(&self, layout: &Layout, hint: CounterResetHint) -> HistogramParts {
+        let sum = self.sum.number();
+        if is_stale(sum) {
+            return stale(sum);
+        }
+        let [positive, negative] = &self.buckets;
+        HistogramParts {
+            schema: layout.schema,
+            zero_threshold: layout.zero_threshold,
+            zero_count: self.zero.value(),
+            count: self.count.value(),
+            sum,
+            positive_spans: layout.positive.clone(),
+            positive_counts: N::values(positive),
+            negative_spans: layout.negative.clone(),
+            negative_counts: N::values(negative),
+            custom_values: layout.bounds.clone(),
+            hint,
+        }
+    }
+}
+
+/// What was read last.
+#[derive(Debug)]
+enum Last {
+    Nothing,
+    Integers(Numbers<Integer>),
+    Floats(Numbers<Float>),
 }
 
 impl<'a> Histograms<'a> {
@@ -75,159 +193,52 @@ impl<'a> Histograms<'a> {
             bits: Reader::new(packed),
             left: u16::from_be_bytes([*high, *low]),
             header: header & GAUGE,
-            is_first: true,
-            layout: Layout::EMPTY,
             counts,
+            layout: Layout::EMPTY,
             time: Integer::default(),
-            sum: Float::first(0.0),
-            numbers: Numbers::Integers {
-                count: Integer::default(),
-                zero: Integer::default(),
-                buckets: [Vec::new(), Vec::new()],
-            },
+            last: Last::Nothing,
         })
     }
 
     fn read(&mut self) -> Result<(i64, FloatHistogram), RemoteError> {
-        if self.is_first {
-            self.first()?;
+        let bits = &mut self.bits;
+        let is_first = matches!(self.last, Last::Nothing);
+        if is_first {
+            self.layout = Layout::read(bits)?;
+            self.time = Integer::bucket(bits)?;
         } else {
-            self.later()?;
+            self.time.next(bits)?;
         }
-        let hint = self.hint();
-        self.is_first = false;
-        let made = if is_stale(self.sum.value()) {
-            FloatHistogram::new(stale(self.sum.value()))
-        } else {
-            FloatHistogram::new(self.parts(hint))
+        match &mut self.last {
+            Last::Nothing => {
+                self.last = match self.counts {
+                    Counts::Integers => Last::Integers(Numbers::first(&self.layout, bits)?),
+                    Counts::Floats => Last::Floats(Numbers::first(&self.layout, bits)?),
+                }
+            }
+            Last::Integers(numbers) => numbers.next(bits)?,
+            Last::Floats(numbers) => numbers.next(bits)?,
+        }
+        let hint = self.hint(is_first);
+        let parts = match &self.last {
+            Last::Integers(numbers) => numbers.parts(&self.layout, hint),
+            Last::Floats(numbers) => numbers.parts(&self.layout, hint),
+            Last::Nothing => return Err(RemoteError::Chunk("no sample")),
         };
-        match made {
+        match FloatHistogram::new(parts) {
             Ok(made) => Ok((self.time.value, made)),
             Err(reason) => Err(RemoteError::Histogram(reason.to_string())),
         }
     }
 
-    fn first(&mut self) -> Result<(), RemoteError> {
-        let bits = &mut self.bits;
-        self.layout = Layout::read(bits)?;
-        let sides = [&self.layout.positive, &self.layout.negative];
-        self.time = Integer::first(bits.signed_varbit()?);
-        self.numbers = match self.counts {
-            Counts::Integers => {
-                let count = Integer::first(bits.varbit()? as i64);
-                let zero = Integer::first(bits.varbit()? as i64);
-                self.sum = Float::first(bits.float()?);
-                let mut buckets = [Vec::new(), Vec::new()];
-                for (side, spans) in buckets.iter_mut().zip(sides) {
-                    let number = layout::buckets(spans, 1, bits)?;
-                    let read = (0..number).map(|_| bits.signed_varbit().map(Integer::first));
-                    *side = read.collect::<Result<_, _>>()?;
-                }
-                Numbers::Integers {
-                    count,
-                    zero,
-                    buckets,
-                }
-            }
-            Counts::Floats => {
-                let count = Float::first(bits.float()?);
-                let zero = Float::first(bits.float()?);
-                self.sum = Float::first(bits.float()?);
-                let mut buckets = [Vec::new(), Vec::new()];
-                for (side, spans) in buckets.iter_mut().zip(sides) {
-                    let number = layout::buckets(spans, 64, bits)?;
-                    let read = (0..number).map(|_| bits.float().map(Float::first));
-                    *side = read.collect::<Result<_, _>>()?;
-                }
-                Numbers::Floats {
-                    count,
-                    zero,
-                    buckets,
-                }
-            }
-        };
-        Ok(())
-    }
-
-    fn later(&mut self) -> Result<(), RemoteError> {
-        let bits = &mut self.bits;
-        self.time.read(bits)?;
-        match &mut self.numbers {
-            Numbers::Integers {
-                count,
-                zero,
-                buckets,
-            } => {
-                count.read(bits)?;
-                zero.read(bits)?;
-                self.sum.read(bits)?;
-                if !is_stale(self.sum.value()) {
-                    let mut all = buckets.iter_mut().flatten();
-                    all.try_for_each(|bucket| bucket.read(bits))?;
-                }
-            }
-            Numbers::Floats {
-                count,
-                zero,
-                buckets,
-            } => {
-                count.read(bits)?;
-                zero.read(bits)?;
-                self.sum.read(bits)?;
-                if !is_stale(self.sum.value()) {
-                    let mut all = buckets.iter_mut().flatten();
-                    all.try_for_each(|bucket| bucket.read(bits))?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// What is known of counter resets before this sample. Whether the chunk before is still there nobody knows, so that
-    /// there was none before this one says nothing.
-    fn hint(&self) -> CounterResetHint {
+    /// What is known of counter resets before a sample. Whether the chunk before is still there nobody knows, so that
+    /// there was none before the first says nothing.
+    fn hint(&self, is_first: bool) -> CounterResetHint {
         match self.header {
             GAUGE => CounterResetHint::Gauge,
-            _ if !self.is_first => CounterResetHint::NotReset,
+            _ if !is_first => CounterResetHint::NotReset,
             RESET => CounterResetHint::Reset,
             _ => CounterResetHint::Unknown,
-        }
-    }
-
-    fn parts(&self, hint: CounterResetHint) -> HistogramParts {
-        let (count, zero_count, [positive_counts, negative_counts]) = match &self.numbers {
-            Numbers::Integers {
-                count,
-                zero,
-                buckets,
-            } => (
-                count.value as u64 as f64,
-                zero.value as u64 as f64,
-                [&buckets[0], &buckets[1]].map(|side| absolute(side)),
-            ),
-            Numbers::Floats {
-                count,
-                zero,
-                buckets,
-            } => (
-                count.value(),
-                zero.value(),
-                [&buckets[0], &buckets[1]]
-                    .map(|side| side.iter().map(|bucket| bucket.value()).collect()),
-            ),
-        };
-        HistogramParts {
-            schema: self.layout.schema,
-            zero_threshold: self.layout.zero_threshold,
-            zero_count,
-            count,
-            sum: self.sum.value(),
-            positive_spans: self.layout.positive.clone(),
-            positive_counts,
-            negative_spans: self.layout.negative.clone(),
-            negative_counts,
-            custom_values: self.layout.bounds.clone(),
-            hint,
         }
     }
 }
@@ -243,16 +254,6 @@ impl Iterator for Histograms<'_> {
         }
         Some(read)
     }
-}
-
-/// Adds up differences.
-fn absolute(deltas: &[Integer]) -> Vec<f64> {
-    let mut count = 0i64;
-    let counts = deltas.iter().map(|delta| {
-        count = count.wrapping_add(delta.value);
-        count as f64
-    });
-    counts.collect()
 }
 
 /// The end of a series, of which there is nothing but the marker.

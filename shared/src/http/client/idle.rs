@@ -149,8 +149,10 @@ impl Drop for Returned {
 
 impl Body {
     pub(super) fn new(incoming: Incoming, handle: Option<Handle>) -> Self {
-        let _held = handle.map(|handle| Returned(handle.0));
-        Self { incoming, _held }
+        Self {
+            incoming,
+            _held: handle.map(|handle| Returned(handle.0)),
+        }
     }
 }
 
