@@ -222,3 +222,30 @@ fn plain_texts_in_place_of_patterns_may_be_any_bytes() {
         "1:3: parse error: error parsing regexp: invalid UTF-8: `\u{fffd}.*`"
     );
 }
+
+#[test]
+fn buckets_are_left_out_for_the_first_selector_of_a_3_5_query_only() {
+    // Without buckets nothing is seen of custom among exponential ones, unless the function is the whole query.
+    let script = r#"
+load 1m
+  h{a="1"} {{schema:0 sum:3 count:1 buckets:[1]}}
+  h{a="2"} {{schema:-53 sum:5 count:3 custom_values:[1] buckets:[3]}}
+
+eval range from 0 to 0 step 1m histogram_sum(sum(h))
+  expect warn
+
+eval range from 0 to 0 step 1m 0 + histogram_sum(sum(h))
+  expect no_warn
+  {} 8
+
+eval range from 0 to 0 step 1m vector(0) + histogram_count(sum(h))
+  expect no_warn
+  {} 4
+
+eval range from 0 to 0 step 1m histogram_sum(h) or histogram_sum(sum(h))
+  expect warn
+  {a="1"} 3
+  {a="2"} 5
+"#;
+    holds(script, &[Compat::V3_5], false);
+}

@@ -198,9 +198,10 @@ impl FloatHistogram {
         self.distribution.reduce_to(schema);
     }
 
-    /// Leaves only count and sum, for functions that need no more.
-    pub(super) fn without_buckets(&self) -> Self {
+    /// Leaves only count and sum, for functions that need no more, and the schema, unless another is given.
+    pub(super) fn without_buckets(&self, schema: Option<Schema>) -> Self {
         let mut bare = Self::empty_like(self);
+        bare.distribution.schema = schema.unwrap_or(self.schema());
         bare.distribution.bounds = Arc::default();
         bare.count = self.count;
         bare.sum = self.sum;

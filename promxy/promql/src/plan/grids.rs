@@ -160,6 +160,10 @@ impl Plan {
         }
         if settings.compat == Compat::V3_5 {
             self.clip_infos(settings);
+            let first = self.first_selector();
+            for select in &mut self.selects {
+                select.counts_only &= Some(select.node) == first;
+            }
         }
         // Selects in the order of the query's text.
         self.selects.reverse();
@@ -180,6 +184,24 @@ impl Plan {
                 _ => {}
             }
         }
+    }
+
+    /// Returns the selector that 3.5 comes upon first, the only one for which it thinks of leaving buckets out.
+    fn first_selector(&self) -> Option<PlanId> {
+        let mut pending = vec![self.root];
+        while let Some(id) = pending.pop() {
+            let node = &self.nodes[id.index()];
+            match &node.kind {
+                PlanKind::Selector(_) | PlanKind::Range(_) => return Some(id),
+                // A parameter comes after what is aggregated.
+                PlanKind::Aggregate(aggregate) => {
+                    pending.extend(aggregate.param);
+                    pending.push(aggregate.expr);
+                }
+                _ => pending.extend(self.children_of(node).into_iter().rev()),
+            }
+        }
+        None
     }
 
     /// Returns the first and last time that any select looks at; zeros if there is none.

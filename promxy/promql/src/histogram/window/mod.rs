@@ -16,7 +16,7 @@ pub use over_time::{average, sum};
 pub use rate::extrapolated_change;
 pub use start_time::{begins_anew, overlaps};
 
-use super::{CounterResetHint, FloatHistogram};
+use super::{CounterResetHint, FloatHistogram, Schema};
 use crate::parser::Compat;
 
 /// The samples of a window, in slices of equal length, and its edges. Times are in milliseconds.
@@ -68,12 +68,14 @@ pub fn resets(histograms: &[Arc<FloatHistogram>], compat: Compat) -> Vec<bool> {
 ///
 /// `histograms` are the samples that a selector looks at, instant selectors included: the first one has no predecessor then.
 ///
-/// Follows `promql/histogram_stats_iterator.go`. Custom bounds are dropped as well, so bounds that differ go unnoticed.
+/// Follows `promql/histogram_stats_iterator.go`. Custom bounds are dropped as well, so bounds that differ go unnoticed; in 3.5
+/// the schema is, too, so that nothing is seen of custom among exponential buckets.
 pub fn counts_and_sums_only(
     histograms: &[Arc<FloatHistogram>],
     is_stale: impl Fn(&FloatHistogram) -> bool,
     compat: Compat,
 ) -> Vec<Arc<FloatHistogram>> {
+    let schema = Schema::new(0).filter(|_| compat == Compat::V3_5);
     let mut previous: Option<&FloatHistogram> = None;
     histograms
         .iter()
@@ -81,7 +83,7 @@ pub fn counts_and_sums_only(
             if is_stale(histogram) {
                 return Arc::clone(histogram);
             }
-            let mut bare = histogram.without_buckets();
+            let mut bare = histogram.without_buckets(schema);
             if let Some(previous) = previous.replace(histogram)
                 && bare.hint == CounterResetHint::Unknown
             {
