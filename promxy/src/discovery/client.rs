@@ -244,16 +244,18 @@ mod tests {
     }
 
     #[test]
-    fn the_least_configuration_follows_no_redirects_and_connects_within_200ms() {
+    fn the_least_configuration_follows_redirects_and_connects_within_200ms() {
         let found = settings("", &[]).unwrap();
         let expected = Settings {
             user_agent: found.user_agent.clone(),
-            redirects: Redirects::Return,
             versions: Versions::Http1,
             dial: Duration::from_millis(200),
             ..Settings::PLAIN
         };
         assert_eq!(found, expected);
+        let redirects = |keys: &str| settings(keys, &[]).unwrap().redirects;
+        assert_eq!(redirects("follow_redirects: true"), Redirects::Follow);
+        assert_eq!(redirects("follow_redirects: false"), Redirects::Return);
     }
 
     #[test]
