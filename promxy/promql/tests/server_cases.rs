@@ -166,7 +166,7 @@ eval instant at 0 timestamp(x @ 600 offset 2m)
 }
 
 #[test]
-fn info_keeps_names_that_were_to_be_dropped_at_the_end() {
+fn info_forgets_in_3_5_that_names_were_to_be_dropped_at_the_end() {
     let script = r#"
 load 1m
   x_total{job="a"} 0 60 120
@@ -178,7 +178,15 @@ eval range from 2m to 2m step 1m info(-x_total)
 eval range from 2m to 2m step 1m info(abs(target_info))
   target_info{job="a", data="d"} 1
 "#;
-    holds(script, &BOTH, true);
+    holds(script, &[Compat::V3_5], true);
+    let dropped = script.replace(
+        "  x_total{job=\"a\", data=\"d\"} -",
+        "  {job=\"a\", data=\"d\"} -",
+    );
+    let (enriched, _) = dropped
+        .split_once("eval range from 2m to 2m step 1m info(abs")
+        .unwrap();
+    holds(enriched, &[Compat::V3_14], true);
 }
 
 #[test]

@@ -251,14 +251,15 @@ impl<'i> Join<'i> {
         };
         let mut places: HashMap<Labels, usize> = HashMap::new();
         let mut output: Vec<Series> = Vec::new();
-        // That a name was to be dropped at the end of the query is forgotten.
-        let mut add = |labels: Labels, column: Column| {
+        // 3.5 forgets that a name was to be dropped at the end of the query.
+        let mut add = |labels: Labels, drop_name: bool, column: Column| {
+            let drop_name = drop_name && self.compat != Compat::V3_5;
             let next = output.len();
             let place = *places.entry(labels.clone()).or_insert(next);
             if place == next {
                 output.push(Series {
                     labels,
-                    drop_name: false,
+                    drop_name,
                     column,
                 });
                 return Ok(());
@@ -268,18 +269,18 @@ impl<'i> Join<'i> {
         };
         if let Some(by_rank) = by_rank {
             for (labels, column) in by_rank.into_iter().flatten() {
-                add(labels, column)?;
+                add(labels, false, column)?;
             }
             return Ok(output);
         }
         for (series, is_info) in base.into_iter().zip(is_info) {
             context.check()?;
             if *is_info {
-                add(series.labels, series.column)?;
+                add(series.labels, series.drop_name, series.column)?;
                 continue;
             }
             for (labels, column) in self.enriched(&series, grid)? {
-                add(labels, column)?;
+                add(labels, series.drop_name, column)?;
             }
         }
         Ok(output)
