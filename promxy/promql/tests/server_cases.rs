@@ -257,3 +257,20 @@ eval range from 0 to 0 step 1m histogram_sum(h) or histogram_sum(sum(h))
 "#;
     holds(script, &[Compat::V3_5], false);
 }
+
+#[test]
+fn beyond_the_last_bucket_3_5_looks_for_lost_ones_at_one_place_only() {
+    let script = r"
+load 1m
+  lost {{schema:0 sum:1 count:4 buckets:[1 0 0 3]}} {{schema:0 sum:1 count:5 buckets:[5]}}
+  last {{schema:0 sum:1 count:4 buckets:[1 3]}} {{schema:0 sum:1 count:5 buckets:[5]}}
+
+eval instant at 1m resets(lost[3m:1m])
+  {} LOST
+
+eval instant at 1m resets(last[3m:1m])
+  {} 1
+";
+    holds(&script.replace("LOST", "0"), &[Compat::V3_5], false);
+    holds(&script.replace("LOST", "1"), &[Compat::V3_14], false);
+}

@@ -37,15 +37,25 @@ impl Distribution<f64> {
     pub(super) fn any_lower_than(&self, previous: &Self) -> bool {
         let everything = |_| false;
         self.zero_count < previous.zero_count
-            || any_lower(&self.positive, &previous.positive, everything)
-            || any_lower(&self.negative, &previous.negative, everything)
+            || any_lower(
+                &self.positive,
+                &previous.positive,
+                everything,
+                Compat::V3_14,
+            )
+            || any_lower(
+                &self.negative,
+                &previous.negative,
+                everything,
+                Compat::V3_14,
+            )
     }
 
     /// Whether something that `previous` has is missing.
     fn lost_since(&self, previous: &Self, compat: Compat) -> bool {
         if self.schema.is_custom() && previous.schema.is_custom() {
             return if same_bounds(&self.bounds, &previous.bounds) {
-                any_lower(&self.positive, &previous.positive, |_| false)
+                any_lower(&self.positive, &previous.positive, |_| false, compat)
             } else {
                 compat == Compat::V3_5 || self.lost_at_shared_bounds(previous)
             };
@@ -63,8 +73,8 @@ impl Distribution<f64> {
         }
         let inside = |index: i32| self.schema.bound(index) <= self.zero_threshold;
         let lower = |previous: &Self| {
-            any_lower(&self.positive, &previous.positive, inside)
-                || any_lower(&self.negative, &previous.negative, inside)
+            any_lower(&self.positive, &previous.positive, inside, compat)
+                || any_lower(&self.negative, &previous.negative, inside, compat)
         };
         if self.schema == previous.schema {
             return lower(previous);
@@ -83,17 +93,28 @@ impl Distribution<f64> {
 }
 
 /// Whether a bucket holds less now than before, or a populated one is gone. Leaves out those inside of the zero bucket.
-fn any_lower(now: &Buckets<f64>, before: &Buckets<f64>, inside: impl Fn(i32) -> bool) -> bool {
+///
+/// Of the buckets beyond the last one that there is now 3.5 looks at the first only, populated or not.
+fn any_lower(
+    now: &Buckets<f64>,
+    before: &Buckets<f64>,
+    inside: impl Fn(i32) -> bool,
+    compat: Compat,
+) -> bool {
     if now.same_layout(before) && before.first_index().is_none_or(|first| !inside(first)) {
         return (now.counts().iter().zip(before.counts())).any(|(now, before)| now < before);
     }
     let mut now = now.iter().peekable();
-    let mut before = before.iter().filter(|(index, _)| !inside(*index));
-    before.any(|(index, before)| {
+    for (index, before) in before.iter().filter(|(index, _)| !inside(*index)) {
         while now.next_if(|(now, _)| *now < index).is_some() {}
-        match now.next_if(|(now, _)| *now == index) {
-            Some((_, now)) => now < before,
-            None => before != 0.0,
+        let is_lower = match now.peek() {
+            Some((at, now)) if *at == index => *now < before,
+            None if compat == Compat::V3_5 => return before != 0.0,
+            _ => before != 0.0,
+        };
+        if is_lower {
+            return true;
         }
-    })
+    }
+    false
 }

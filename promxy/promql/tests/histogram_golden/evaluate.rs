@@ -253,7 +253,8 @@ impl Context<'_> {
             )
         };
         let only_counts_and_sums = ["histogram_count", "histogram_sum", "histogram_avg"];
-        if only_counts_and_sums.contains(&function) {
+        // 3.5 overlooks the function that is the whole query.
+        if only_counts_and_sums.contains(&function) && self.compat != Compat::V3_5 {
             self.only_counts_and_sums.set(true);
         }
         match function {
