@@ -87,7 +87,7 @@ eval instant at 1m topk(-1e300, x)
 
 #[test]
 fn among_nans_no_other_quantile_is_warned_of() {
-    let script = r#"
+    let script = r"
 load 1m
   x 1 2 3
   q 2 NaN 2
@@ -95,7 +95,7 @@ load 1m
 eval range from 0 to 2m step 1m quantile(scalar(q), x)
   expect warn msg: PromQL warning: quantile value should be between 0 and 1, got NaN (1:10)
   {} +Inf NaN +Inf
-"#;
+";
     holds(script, &BOTH, false);
 }
 
