@@ -161,9 +161,12 @@ impl<S: Sink> State<S> {
             }
         }
         let mut reader = super::reader(text);
-        match (OneSeries { state: self }).deserialize(&mut reader) {
-            Ok(()) => Ok(Some(reader.into_iter::<IgnoredAny>().byte_offset())),
-            Err(error) if error.is_eof() => {
+        let read = (OneSeries { state: self }).deserialize(&mut reader);
+        let end = reader.into_iter::<IgnoredAny>().byte_offset();
+        match read {
+            Ok(()) => Ok(Some(end)),
+            // A number that is not looked at is said to be invalid where the text ends within it.
+            Err(error) if error.is_eof() || (error.is_syntax() && end >= text.len()) => {
                 self.left = left;
                 *self.sink.off_grid() = off_grid;
                 Ok(None)
