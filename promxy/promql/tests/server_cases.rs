@@ -274,3 +274,20 @@ eval instant at 1m resets(last[3m:1m])
     holds(&script.replace("LOST", "0"), &[Compat::V3_5], false);
     holds(&script.replace("LOST", "1"), &[Compat::V3_14], false);
 }
+
+#[test]
+fn below_bool_3_5_drops_included_names_too() {
+    let script = r#"
+load 1m
+  many{g="z"} 1
+  one{g="z"} 1
+
+eval instant at 0 many == bool on(g) group_left(__name__) one
+  NAME{g="z"} 1
+
+eval instant at 0 many + on(g) group_left(__name__) one
+  one{g="z"} 2
+"#;
+    holds(&script.replace("NAME", ""), &[Compat::V3_5], false);
+    holds(&script.replace("NAME", "one"), &[Compat::V3_14], false);
+}

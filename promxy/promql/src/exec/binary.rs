@@ -129,6 +129,7 @@ impl Evaluator<'_, '_> {
                 key,
                 one_to_one: matching.cardinality == Cardinality::OneToOne,
                 drop_metadata: changes_metric(binary.op) || binary.return_bool && !delays,
+                drop_included: self.context.is_3_5() && binary.return_bool && !delays,
             },
         };
         let mut matched = Matched::new(signatures.count());

@@ -65,6 +65,8 @@ pub(super) struct ResultLabels<'m> {
     pub(super) key: GroupingKey,
     pub(super) one_to_one: bool,
     pub(super) drop_metadata: bool,
+    /// Whether metadata that is included from the other side is dropped too, as 3.5 does below `bool`.
+    pub(super) drop_included: bool,
 }
 
 impl ResultLabels<'_> {
@@ -84,6 +86,10 @@ impl ResultLabels<'_> {
         for name in included {
             builder.set(name, one.get(name).unwrap_or_default());
         }
-        builder.build()
+        let labels = builder.build();
+        if self.drop_included {
+            return labels.without_metadata();
+        }
+        labels
     }
 }
