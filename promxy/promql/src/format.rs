@@ -24,12 +24,32 @@ pub fn general(value: f64) -> String {
     if let Some(text) = special(value) {
         return text.to_owned();
     }
-    let scientific = format!("{value:e}");
-    let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
-    let exponent: i32 = exponent.parse().unwrap_or(0);
+    let (digits, exponent) = split(value);
     if (-4..6).contains(&exponent) || value == 0.0 {
         return value.to_string();
     }
+    with_exponent(&digits, exponent)
+}
+
+/// Returns the shortest decimal that reads back as the finite `value`, with an exponent of at least two digits: Go's `%e`.
+///
+/// ```
+/// assert_eq!(promql::format::scientific(2.5e-7), "2.5e-07");
+/// assert_eq!(promql::format::scientific(1e21), "1e+21");
+/// ```
+pub fn scientific(value: f64) -> String {
+    let (digits, exponent) = split(value);
+    with_exponent(&digits, exponent)
+}
+
+/// Returns the digits of a finite number, with one before the point, and its power of ten.
+fn split(value: f64) -> (String, i32) {
+    let text = format!("{value:e}");
+    let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    (digits.to_owned(), exponent.parse().unwrap_or(0))
+}
+
+fn with_exponent(digits: &str, exponent: i32) -> String {
     let sign = if exponent < 0 { '-' } else { '+' };
     format!("{digits}e{sign}{:02}", exponent.abs())
 }
@@ -53,11 +73,7 @@ pub(crate) fn two_digits(value: f64) -> String {
     if (-4.0..2.0).contains(&exponent) {
         return rounded.to_string();
     }
-    let scientific = format!("{rounded:e}");
-    let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
-    let exponent: i32 = exponent.parse().unwrap_or(0);
-    let sign = if exponent < 0 { '-' } else { '+' };
-    format!("{digits}e{sign}{:02}", exponent.abs())
+    scientific(rounded)
 }
 
 /// Returns a time in seconds since 1970 as `2006-01-02T15:04:05Z`.

@@ -5,10 +5,12 @@
 use std::fmt::Write as _;
 
 use promql::{
+    format::{fixed, scientific},
     histogram::FloatHistogram,
     value::{MatrixSeries, SampleValue, Value, VectorSample},
 };
 
+use super::json;
 use crate::{
     labels::Labels,
     series::{Bucket, Column, Histogram, Samples, Series},
@@ -161,20 +163,20 @@ pub fn vector(series: &[Series<Column<Histogram>>], time: i64) -> String {
     out
 }
 
-/// Writes the data of a query with a number as its value.
+/// Writes the data of a query with a number as its value, which never has an exponent.
 pub fn scalar(time: i64, value: f64) -> String {
-    let mut out = String::from(r#"{"resultType":"scalar","result":"#);
-    write_float_point(time, value, &mut out);
-    out.push('}');
+    let mut out = String::from(r#"{"resultType":"scalar","result":["#);
+    write_shortest_time(time, &mut out);
+    write!(out, ",\"{}\"]}}", fixed(value)).expect("writing to a String cannot fail");
     out
 }
 
-/// Writes the data of a query with a text as its value.
+/// Writes the data of a query with a text as its value. Unlike in labels, `<`, `>` and `&` are escaped.
 pub fn string(time: i64, text: &str) -> String {
     let mut out = String::from(r#"{"resultType":"string","result":["#);
-    write_time(time, &mut out);
+    write_shortest_time(time, &mut out);
     out.push(',');
-    write_string(text, &mut out);
+    json::string(text, &mut out);
     out.push_str("]}");
     out
 }
@@ -357,6 +359,14 @@ fn write_time(millis: i64, out: &mut String) {
     }
 }
 
+/// Writes a time as a number like others, without zeros at its end: beside single values.
+fn write_shortest_time(millis: i64, out: &mut String) {
+    write_time(millis, out);
+    if millis % 1000 != 0 {
+        out.truncate(out.trim_end_matches('0').len());
+    }
+}
+
 /// The numbers from 0 to 99, with two digits each.
 const PAIRS: [u8; 200] = {
     let mut pairs = [0; 200];
@@ -387,7 +397,7 @@ fn write_integer(value: u64, out: &mut String) {
     out.push_str(str::from_utf8(&digits[begin..]).expect("digits are text"));
 }
 
-/// Writes a number in its shortest form, with an exponent below 1e-6 and from 1e21 on.
+/// Writes a number in its shortest form, with an exponent of at least two digits below 1e-6 and from 1e21 on.
 pub fn write_number(value: f64, out: &mut String) {
     if !value.is_finite() {
         let infinite = if value > 0.0 { "+Inf" } else { "-Inf" };
@@ -403,13 +413,7 @@ pub fn write_number(value: f64, out: &mut String) {
         }
         write_integer(magnitude as u64, out);
     } else if magnitude != 0.0 && !(1e-6..1e21).contains(&magnitude) {
-        let scientific = format!("{value:e}");
-        match scientific.split_once('e') {
-            Some((digits, exponent)) if !exponent.starts_with('-') => {
-                write!(out, "{digits}e+{exponent}").expect("writing to a String cannot fail");
-            }
-            _ => out.push_str(&scientific),
-        }
+        out.push_str(&scientific(value));
     } else {
         let mut buffer = zmij::Buffer::new();
         let text = buffer.format_finite(value);
@@ -468,7 +472,9 @@ mod tests {
         f(8_999_999_999_999_999.0, "8999999999999999");
         f(0.1, "0.1");
         f(1e-6, "0.000001");
-        f(9.9e-7, "9.9e-7");
+        f(9.9e-7, "9.9e-07");
+        f(-2.5e-10, "-2.5e-10");
+        f(5e-324, "5e-324");
         f(1e20, "100000000000000000000");
         f(1e21, "1e+21");
         f(-1.5e300, "-1.5e+300");
@@ -500,5 +506,21 @@ mod tests {
         );
         let labels: Labels = [("x", "<&>\u{1}")].into_iter().collect();
         assert_eq!(label_sets(&[labels]), r#"[{"x":"<&>\u0001"}]"#);
+    }
+
+    #[test]
+    fn single_values_are_written_in_forms_of_their_own() {
+        assert_eq!(
+            scalar(1_500, 1e-7),
+            r#"{"resultType":"scalar","result":[1.5,"0.0000001"]}"#
+        );
+        assert_eq!(
+            scalar(70_000, 1e21),
+            r#"{"resultType":"scalar","result":[70,"1000000000000000000000"]}"#
+        );
+        assert_eq!(
+            string(0, "a<b & \"c\""),
+            r#"{"resultType":"string","result":[0,"a\u003cb \u0026 \"c\""]}"#
+        );
     }
 }

@@ -2,8 +2,9 @@
 
 use std::{borrow::Cow, fmt::Write as _};
 
+use promql::format::general;
+
 use crate::{
-    api::write_json::write_number,
     labels::{Labels, METRIC_NAME},
     series::Native,
 };
@@ -150,7 +151,7 @@ impl Line<'_> {
             out.push('}');
         }
         out.push(' ');
-        write_number(value, out);
+        out.push_str(&general(value));
         writeln!(out, " {}", self.sample.time).expect("writing to a String cannot fail");
     }
 }
@@ -190,6 +191,14 @@ mod tests {
         assert_eq!(
             write(&samples, &external, Escaping::Underscores),
             "# TYPE up untyped\nup{a=\"1\",z=\"2\",b=\"y\\\"\"} 1.5 5\n"
+        );
+        assert_eq!(
+            write(
+                &[sample(&[("__name__", "up")], 2e6)],
+                &[],
+                Escaping::Underscores
+            ),
+            "# TYPE up untyped\nup 2e+06 5\n"
         );
     }
 

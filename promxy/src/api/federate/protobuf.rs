@@ -2,11 +2,11 @@
 
 use std::fmt::Write as _;
 
-use promql::histogram::HistogramParts;
+use promql::{format::general, histogram::HistogramParts};
 use prost::Message;
 
 use super::exposition::{Escaping, Latest, Value, labels};
-use crate::{api::write_json::write_number, remote::messages::BucketSpan};
+use crate::remote::messages::BucketSpan;
 
 const UNTYPED: i32 = 3;
 const HISTOGRAM: i32 = 4;
@@ -180,7 +180,7 @@ pub(super) fn text(
             }
             if let Some(Untyped { value }) = metric.untyped {
                 out.push_str("  untyped: {\n    value: ");
-                write_number(value.unwrap_or_default(), &mut out);
+                out.push_str(&number(value.unwrap_or_default()));
                 out.push_str("\n  }\n");
             }
             let time = metric.timestamp_ms.unwrap_or_default();
@@ -188,9 +188,9 @@ pub(super) fn text(
             writeln!(out, "  timestamp_ms: {time}").expect("writing to a String cannot fail");
             if let Some(Histogram { sum, count, .. }) = histogram {
                 out.push_str("  histogram: {\n    sample_sum: ");
-                write_number(sum, &mut out);
+                out.push_str(&number(sum));
                 out.push_str("\n    sample_count_float: ");
-                write_number(count, &mut out);
+                out.push_str(&number(count));
                 out.push_str("\n  }\n");
             }
             out.push_str("}\n");
@@ -198,4 +198,15 @@ pub(super) fn text(
         out.push('\n');
     }
     out
+}
+/// Returns a number as the text form has it.
+fn number(value: f64) -> String {
+    if value.is_nan() {
+        "nan".to_owned()
+    } else if value.is_infinite() {
+        let infinite = if value > 0.0 { "inf" } else { "-inf" };
+        infinite.to_owned()
+    } else {
+        general(value)
+    }
 }

@@ -34,10 +34,10 @@ pub(super) type Pairs<'t> = Vec<(Cow<'t, str>, Cow<'t, str>)>;
 
 /// Reads the series at the beginning of `text` and hands on its samples: time in milliseconds, number. Returns its labels and how
 /// long it is. If it was not read, samples may have been handed on all the same.
-pub(super) fn series<'t, E>(
-    text: &'t [u8],
+pub(super) fn series<E>(
+    text: &[u8],
     mut take: impl FnMut(i64, f64) -> Result<(), E>,
-) -> Result<Result<(Pairs<'t>, usize), E>, Unread> {
+) -> Result<Result<(Pairs<'_>, usize), E>, Unread> {
     let mut cursor = Cursor { text, at: 0 };
     let labels = cursor.labels()?;
     // A `v`, for one value or many.
