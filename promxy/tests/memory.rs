@@ -113,7 +113,20 @@ fn targets_that_send_without_end_make_errors_and_no_memory() {
         (
             "one label",
             json(&format!("{LIST}{{\"metric\":{{\"a\":\""), "x"),
-            "a series is too long",
+            "labels are too long",
+        ),
+        (
+            "many labels",
+            json(&format!("{LIST}{{\"metric\":{{"), "\"a\\\"[\":\"x\","),
+            "labels are too long",
+        ),
+        (
+            "samples",
+            json(
+                &format!("{LIST}{{\"metric\":{{}},\"values\":["),
+                r#"[1700000000,"1"],"#,
+            ),
+            "too many samples",
         ),
         ("no JSON", json("", "garbage"), "too long for an answer"),
         ("spaces", json(LIST, " "), ""),

@@ -22,6 +22,9 @@ const LONGEST_TAIL: usize = 4 << 20;
 /// How long a series may be.
 const LONGEST_SERIES: usize = 256 << 20;
 
+/// How long the labels of a series may be, and any other beginning without a list of samples.
+const LONGEST_LABELS: usize = 4 << 20;
+
 /// How long an answer may be that begins in another way, and is held until its end.
 const LONGEST_WHOLE: usize = 64 << 20;
 
@@ -185,6 +188,9 @@ impl<S: Sink> Stream<S> {
                 b'{' if !self.needs_comma => {
                     let rest = text.get(at..).unwrap_or_default();
                     let Some(length) = self.state.one_series(rest)? else {
+                        if !has_list(rest) {
+                            return Err(DecodeError::Bad("labels are too long".to_owned()));
+                        }
                         // So that a long series is not read again and again.
                         self.worth = rest.len() * 2;
                         break;
@@ -223,4 +229,18 @@ impl<S: Sink> Stream<S> {
             }
         }
     }
+}
+
+/// Whether the beginning of a series is short, or has a list in it: samples, which only a longer text ends.
+fn has_list(text: &[u8]) -> bool {
+    let Some(begin) = text.get(..LONGEST_LABELS) else {
+        return true;
+    };
+    let (mut in_string, mut escaped) = (false, false);
+    begin.iter().any(|byte| {
+        let quote = *byte == b'"' && !escaped;
+        in_string ^= quote;
+        escaped = in_string && *byte == b'\\' && !escaped;
+        *byte == b'[' && !in_string
+    })
 }
