@@ -4,11 +4,13 @@
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
+
+use parking_lot::Mutex;
 
 use http::HeaderValue;
 use tokio::sync::Notify;
@@ -166,7 +168,7 @@ impl Backend {
     /// Returns why the server is ejected.
     pub fn ejected_because(&self) -> Option<Failure> {
         self.is_ejected()
-            .then(|| lock(&self.ejection.state).why)
+            .then(|| self.ejection.state.lock().why)
             .flatten()
     }
 
@@ -206,7 +208,7 @@ impl Backend {
         }
         self.ejection.count.fetch_add(1, Relaxed);
         let now = Instant::now();
-        let mut state = lock(&self.ejection.state);
+        let mut state = self.ejection.state.lock();
         let again = state
             .returned
             .is_some_and(|moment| now.duration_since(moment) < PROVING_TIME);
@@ -226,7 +228,7 @@ impl Backend {
 
     /// Lets the server back in.
     pub fn readmit(&self) {
-        let mut state = lock(&self.ejection.state);
+        let mut state = self.ejection.state.lock();
         state.returned = Some(Instant::now());
         state.next_probe = None;
         drop(state);
@@ -236,7 +238,7 @@ impl Backend {
 
     /// Says whether an ejected server is to be asked now, and if so sets the time of the next question.
     pub fn probe_due(&self, now: Instant) -> bool {
-        let mut state = lock(&self.ejection.state);
+        let mut state = self.ejection.state.lock();
         let due = self.is_ejected() && state.next_probe.is_some_and(|moment| now >= moment);
         if due {
             state.next_probe = Some(now + state.pause);
@@ -349,7 +351,7 @@ impl Backends {
 
     /// Returns the records of `endpoints`, new ones where needed, and forgets servers that are neither named nor in `kept`.
     pub fn follow(&self, endpoints: Vec<Endpoint>, kept: &[Arc<Backend>]) -> Vec<Arc<Backend>> {
-        let mut known = lock(&self.known);
+        let mut known = self.known.lock();
         let mut named: Vec<Arc<Backend>> = Vec::with_capacity(endpoints.len());
         for endpoint in endpoints {
             let same = |backend: &&Arc<Backend>| backend.endpoint == endpoint;
@@ -372,7 +374,7 @@ impl Backends {
 
     /// Returns all servers, each once, in the order in which they were named.
     pub fn all(&self) -> Vec<Arc<Backend>> {
-        lock(&self.known).clone()
+        self.known.lock().clone()
     }
 }
 
@@ -381,11 +383,6 @@ fn millis() -> u64 {
     use std::sync::LazyLock;
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
     u64::try_from(START.elapsed().as_millis()).unwrap_or(u64::MAX)
-}
-
-/// Locks what no panic can leave half done.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -422,7 +419,7 @@ mod tests {
         let mut pauses = Vec::new();
         for _ in 0..9 {
             backend.eject(Failure::Connect);
-            pauses.push(lock(&backend.ejection.state).pause);
+            pauses.push(backend.ejection.state.lock().pause);
             backend.readmit();
         }
         assert_eq!(pauses[0], FIRST_PAUSE);

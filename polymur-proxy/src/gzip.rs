@@ -3,10 +3,9 @@
 //! Batches are compressed whole, which is what libdeflate is made for: its streams are about as long as those of level 6 of
 //! zlib, which is what the original uses, for a third of the time. `benches/batch.rs` compares the levels.
 
-use std::{
-    fmt, io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{fmt, io, sync::Arc};
+
+use parking_lot::Mutex;
 
 use bytes::Bytes;
 use libdeflater::CompressionLvl;
@@ -99,10 +98,10 @@ impl Press {
     /// Compresses a batch.
     pub(crate) async fn close(&self, open: Open) -> Batch {
         if open.data().len() <= INLINE_BYTES {
-            let idle = lock(&self.idle).pop();
+            let idle = self.idle.lock().pop();
             let mut compressor = idle.unwrap_or_else(|| Compressor::new(LEVEL));
             let batch = close(&mut compressor, &open);
-            lock(&self.idle).push(compressor);
+            self.idle.lock().push(compressor);
             return batch;
         }
         let (done, finished) = oneshot::channel();
@@ -125,10 +124,6 @@ fn close(compressor: &mut Compressor, open: &Open) -> Batch {
         closed: Moment::now(),
         ticket: None,
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

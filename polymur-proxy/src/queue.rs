@@ -3,10 +3,9 @@
 //! A full queue makes [`Queue::push`] wait, and with it the reading of sockets: that is the original's back-pressure. As with
 //! a Go channel, a worker that waits takes a batch beyond the capacity, so a capacity of 0 hands batches over directly.
 
-use std::{
-    collections::VecDeque,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::collections::VecDeque;
+
+use parking_lot::Mutex;
 
 use tokio::sync::Notify;
 
@@ -52,19 +51,24 @@ impl Queue {
 
     /// Returns how many batches and bytes wait.
     pub fn depth(&self) -> (usize, usize) {
-        let state = self.lock();
+        let state = self.state.lock();
         (state.batches.len(), state.bytes)
     }
 
     /// Returns whether no batch would be taken that no worker waits for.
     pub fn is_full(&self) -> bool {
-        let state = self.lock();
+        let state = self.state.lock();
         state.batches.len() >= self.capacity || state.bytes >= self.capacity_bytes
     }
 
     /// Returns when the oldest batch was closed.
     pub fn oldest(&self) -> Option<Moment> {
-        self.lock().batches.iter().map(|batch| batch.closed).min()
+        self.state
+            .lock()
+            .batches
+            .iter()
+            .map(|batch| batch.closed)
+            .min()
     }
 
     /// Adds a batch, and waits for room first.
@@ -84,7 +88,7 @@ impl Queue {
 
     /// Adds a batch if there is room.
     pub fn try_push(&self, batch: Batch) -> Result<(), Batch> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         // A batch that is larger than all room still gets in when it is alone.
         let fits = state.batches.len() < self.capacity.saturating_add(state.idle)
             && (state.bytes + batch.body.len() <= self.capacity_bytes || state.batches.is_empty());
@@ -98,7 +102,7 @@ impl Queue {
     /// Adds a batch whatever there is room for, and returns those that had to leave for it, oldest first.
     pub fn push_out(&self, batch: Batch) -> Vec<Batch> {
         let mut out = Vec::new();
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let room = self.capacity.max(1);
         while state.batches.len() >= room.saturating_add(state.idle)
             || state.bytes + batch.body.len() > self.capacity_bytes
@@ -124,7 +128,7 @@ impl Queue {
             tokio::pin!(arrived);
             arrived.as_mut().enable();
             {
-                let mut state = self.lock();
+                let mut state = self.state.lock();
                 if let Some(batch) = self.remove(&mut state) {
                     idle.leave(&mut state);
                     return Some(batch);
@@ -151,7 +155,7 @@ impl Queue {
             tokio::pin!(left);
             left.as_mut().enable();
             {
-                let state = self.lock();
+                let state = self.state.lock();
                 if state.batches.len() < state.idle.max(1) || state.closed {
                     return;
                 }
@@ -162,20 +166,20 @@ impl Queue {
 
     /// Lets in whatever comes from now on.
     pub fn lift_limits(&self) {
-        self.lock().lifted = true;
+        self.state.lock().lifted = true;
         self.left.notify_waiters();
     }
 
     /// Ends the queue: workers take what waits, and then nothing.
     pub fn close(&self) {
-        self.lock().closed = true;
+        self.state.lock().closed = true;
         self.arrived.notify_waiters();
         self.left.notify_waiters();
     }
 
     /// Takes all that waits.
     pub fn take_all(&self) -> Vec<Batch> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.bytes = 0;
         state.batches.drain(..).collect()
     }
@@ -197,10 +201,6 @@ impl Queue {
         }
         Some(batch)
     }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// Counts a worker as idle, and no longer when it stops waiting, however it does.
@@ -221,7 +221,7 @@ impl Drop for Idle<'_> {
     fn drop(&mut self) {
         if self.counted {
             self.counted = false;
-            self.queue.lock().idle -= 1;
+            self.queue.state.lock().idle -= 1;
         }
     }
 }

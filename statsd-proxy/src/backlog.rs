@@ -3,10 +3,9 @@
 //! Bounded in bytes. When it is full, what comes is refused and its sender counts it as dropped: new lines go, because
 //! old ones may be half written. Threads push under a short lock; the one writer takes everything at once.
 
-use std::{
-    mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{mem, sync::Arc};
+
+use parking_lot::Mutex;
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -42,7 +41,7 @@ impl Backlog {
 
     /// Takes whole lines, or refuses them all when there is not room for them.
     pub fn push(&self, lines: &[u8]) -> bool {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.lines.len() + state.taken + lines.len() > self.limit {
             return false;
         }
@@ -54,7 +53,7 @@ impl Backlog {
 
     /// Returns how many bytes wait, or have been taken and not been delivered.
     pub fn len(&self) -> usize {
-        let state = self.lock();
+        let state = self.state.lock();
         state.lines.len() + state.taken
     }
 
@@ -84,7 +83,7 @@ impl Backlog {
 
     /// Swaps what waits into `taken`, which must be empty; false if nothing does.
     pub fn take_now(&self, taken: &mut Vec<u8>) -> bool {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         mem::swap(&mut state.lines, taken);
         state.taken += taken.len();
         !taken.is_empty()
@@ -92,18 +91,13 @@ impl Backlog {
 
     /// Makes room for as many bytes as the writer has got rid of.
     pub fn delivered(&self, bytes: usize) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.taken = state.taken.saturating_sub(bytes);
     }
 
     /// Waits until no more lines can come.
     pub async fn closed(&self) {
         self.closed.cancelled().await;
-    }
-
-    /// A thread that panicked while it held the lock has left whole lines, so the queue is still good.
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

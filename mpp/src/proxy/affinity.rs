@@ -6,19 +6,17 @@ use std::{
     net::IpAddr,
     num::NonZeroUsize,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
 
 use http::{HeaderMap, HeaderValue, Uri, header::COOKIE};
 use lru::LruCache;
+use parking_lot::Mutex;
 
 use super::headers::FORWARDED_FOR;
-use crate::{
-    backend::{Backend, lock},
-    config,
-};
+use crate::{backend::Backend, config};
 
 /// The cookie's name; case counts.
 const NAME: &str = "MPP.Route";
@@ -70,7 +68,7 @@ impl Affinity {
             return Some((target, Match::Cookie));
         }
         let by_address = self.by_address.as_ref()?;
-        let known = Arc::clone(lock(by_address).get(&source(headers, peer))?);
+        let known = Arc::clone(by_address.lock().get(&source(headers, peer))?);
         // A server that is not among the targets any more has lost its clients.
         let target = targets
             .into_iter()
@@ -82,7 +80,7 @@ impl Affinity {
     /// Remembers which server has answered an address.
     pub fn remember(&self, source: Option<IpAddr>, backend: &Arc<Backend>) {
         if let (Some(by_address), Some(source)) = (&self.by_address, source) {
-            lock(by_address).put(source, Arc::clone(backend));
+            by_address.lock().put(source, Arc::clone(backend));
         }
     }
 

@@ -8,7 +8,6 @@ use std::{
     fmt,
     future::poll_fn,
     pin::Pin,
-    sync::Mutex,
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
@@ -19,10 +18,10 @@ use hyper::{
     client::conn::http1::{self, SendRequest},
 };
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use shared::tls::Stream;
 
 use super::body::RequestBody;
-use crate::backend::lock;
 
 /// Idle connections that are kept per server and worker thread.
 const MOST_IDLE: usize = 64;
@@ -59,7 +58,7 @@ impl Pool {
     /// Takes the idle connection that was used last, if one still stands.
     pub(crate) async fn take(&self) -> Option<Link> {
         loop {
-            let Idle { mut link, since } = lock(&self.idle).pop()?;
+            let Idle { mut link, since } = self.idle.lock().pop()?;
             if since.elapsed() < LONGEST_IDLE && link.stands().await {
                 return Some(link);
             }
@@ -68,7 +67,7 @@ impl Pool {
 
     /// Keeps a connection whose answer was read to its end.
     pub(crate) fn keep(&self, link: Link) {
-        let mut idle = lock(&self.idle);
+        let mut idle = self.idle.lock();
         if idle.len() >= MOST_IDLE {
             idle.remove(0);
         }
@@ -80,17 +79,19 @@ impl Pool {
 
     /// Closes connections that have been idle for too long.
     pub(crate) fn prune(&self) {
-        lock(&self.idle).retain(|idle| idle.since.elapsed() < LONGEST_IDLE);
+        self.idle
+            .lock()
+            .retain(|idle| idle.since.elapsed() < LONGEST_IDLE);
     }
 
     /// Closes all idle connections.
     pub(crate) fn clear(&self) {
-        lock(&self.idle).clear();
+        self.idle.lock().clear();
     }
 
     /// Returns how many connections are idle.
     pub(crate) fn len(&self) -> usize {
-        lock(&self.idle).len()
+        self.idle.lock().len()
     }
 }
 

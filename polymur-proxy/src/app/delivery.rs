@@ -1,9 +1,8 @@
 //! What is between the inputs and the gateway: queue, spool and workers, and how they end.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
 
 use shared::lifecycle::{Drained, Tasks};
 use tokio_util::sync::CancellationToken;
@@ -111,12 +110,7 @@ impl Delivery {
                 error!("workers did not give up in time; some lines are not accounted for");
             }
         }
-        let mut left = std::mem::take(
-            &mut *work
-                .undelivered
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        );
+        let mut left = std::mem::take(&mut *work.undelivered.lock());
         left.extend(queue.take_all());
         // What came from the spool is still there.
         left.retain(|batch| batch.ticket.is_none());

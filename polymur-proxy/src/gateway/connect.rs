@@ -4,10 +4,11 @@ use std::{
     fmt, io,
     net::SocketAddr,
     pin::Pin,
-    sync::{Mutex, PoisonError},
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
+
+use parking_lot::Mutex;
 
 use shared::tls::client::Client;
 use socket2::{SockRef, TcpKeepalive};
@@ -199,7 +200,7 @@ impl Idle {
 
     /// Takes the connection that was used last and is still good.
     pub(crate) fn take(&self, generation: u64) -> Option<Connection> {
-        let mut connections = self.lock();
+        let mut connections = self.connections.lock();
         while let Some(mut connection) = connections.pop() {
             if self.is_good(&mut connection, generation) {
                 return Some(connection);
@@ -211,7 +212,7 @@ impl Idle {
     /// Keeps a connection if there is a place for it.
     pub(crate) fn put(&self, mut connection: Connection) {
         connection.used = Instant::now();
-        let mut connections = self.lock();
+        let mut connections = self.connections.lock();
         if connections.len() < self.places {
             connections.push(connection);
         }
@@ -219,7 +220,8 @@ impl Idle {
 
     /// Closes those that are no longer good.
     pub(crate) fn sweep(&self, generation: u64) {
-        self.lock()
+        self.connections
+            .lock()
             .retain_mut(|connection| self.is_good(connection, generation));
     }
 
@@ -229,11 +231,5 @@ impl Idle {
                 .limit
                 .is_none_or(|limit| connection.used.elapsed() < limit)
             && !connection.is_stale()
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
-        self.connections
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 }

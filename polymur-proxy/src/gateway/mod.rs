@@ -13,11 +13,13 @@ pub(crate) mod worker;
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
+
+use parking_lot::Mutex;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -168,7 +170,7 @@ impl Gateways {
 
     /// A gateway has taken a batch.
     pub(crate) fn succeeded(&self, gateway: &Gateway) {
-        *gateway.rest.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *gateway.rest.lock() = None;
         *self.refused_since() = None;
         if self.away.swap(false, Relaxed) {
             self.recovered.notify_waiters();
@@ -224,21 +226,19 @@ impl Gateways {
             .map(move |gateway| (gateway.target.to_string(), !resting(gateway)))
     }
 
-    fn refused_since(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
-        self.refused_since
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn refused_since(&self) -> parking_lot::MutexGuard<'_, Option<Instant>> {
+        self.refused_since.lock()
     }
 }
 
 impl Gateway {
     fn rest(&self) -> Option<Rest> {
-        *self.rest.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.rest.lock()
     }
 
     /// Whether it may be tried. Who wakes it is the only one to try it until that has gone well.
     fn try_wake(&self) -> bool {
-        let mut rest = self.rest.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rest = self.rest.lock();
         match rest.as_mut() {
             None => true,
             Some(resting) if Instant::now() >= resting.until => {
@@ -250,7 +250,7 @@ impl Gateway {
     }
 
     fn rest_a_while(&self) {
-        let mut rest = self.rest.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rest = self.rest.lock();
         let now = Instant::now();
         let length = match *rest {
             None => REST_FIRST,

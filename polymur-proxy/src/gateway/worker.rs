@@ -1,9 +1,11 @@
 //! Workers: each takes a batch from the queue and keeps it until the gateway has it or no retry can help.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
+
+use parking_lot::Mutex;
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use jiff::Timestamp;
@@ -235,10 +237,7 @@ impl Work {
     }
 
     fn put_aside(&self, batch: Batch) {
-        self.undelivered
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(batch);
+        self.undelivered.lock().push(batch);
     }
 }
 

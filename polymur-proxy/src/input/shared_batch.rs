@@ -1,9 +1,8 @@
 //! A batch that several senders fill: for datagrams, and for connections with `-merge-connections`.
 
-use std::{
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -20,13 +19,13 @@ pub(crate) struct SharedBatch(Mutex<Filling>);
 impl SharedBatch {
     /// Has `fill` add lines, and returns the batches that are full.
     pub(crate) fn fill<T>(&self, fill: impl FnOnce(&mut Filling) -> T) -> (T, Vec<Open>) {
-        let mut filling = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut filling = self.0.lock();
         let result = fill(&mut filling);
         (result, std::mem::take(&mut filling.full))
     }
 
     fn take(&self) -> Open {
-        let mut filling = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut filling = self.0.lock();
         std::mem::take(&mut filling.open)
     }
 }

@@ -17,11 +17,13 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
+
+use parking_lot::Mutex;
 
 use shared::{lifecycle::Tasks, logging::Throttle};
 use tokio::{
@@ -142,7 +144,7 @@ impl Spool {
             unread_batches,
             unread_lines,
             oldest,
-        } = lock(&self.store).depth();
+        } = self.store.lock().depth();
         Contents {
             bytes,
             segments,
@@ -154,7 +156,7 @@ impl Spool {
 
     /// Returns how many lines wait here for the next process: those of all records that are not done.
     pub fn waiting_lines(&self) -> u64 {
-        lock(&self.store).undone_lines()
+        self.store.lock().undone_lines()
     }
 
     /// Writes a batch behind all others.
@@ -210,7 +212,7 @@ impl Spool {
                 Ok(Next::Nothing) => {
                     self.unread.store(false, Relaxed);
                     // One may have been written between the look and the note.
-                    if lock(&self.store).depth().unread_batches > 0 {
+                    if self.store.lock().depth().unread_batches > 0 {
                         self.unread.store(true, Relaxed);
                         continue;
                     }
@@ -280,7 +282,7 @@ impl Spool {
             .await
             .expect("the semaphore is never closed");
         let store = Arc::clone(&self.store);
-        spawn_blocking(move || work(&mut lock(&store)))
+        spawn_blocking(move || work(&mut store.lock()))
             .await
             .expect("the work does not panic, and the runtime outlives its tasks")
     }
@@ -297,10 +299,6 @@ fn append(store: &mut Store, batch: &Batch, sync_each: bool) -> io::Result<Appen
     }
     let synced = if sync_each { store.sync()? } else { 0 };
     Ok(Appended::Taken { synced })
-}
-
-fn lock(store: &Mutex<Store>) -> MutexGuard<'_, Store> {
-    store.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Says why a folder cannot be a spool.

@@ -1,9 +1,8 @@
 //! The selects that a query makes beside what servers evaluate: which they are, and their samples once these are there.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::HashMap, sync::Arc};
+
+use parking_lot::Mutex;
 
 use promql::{
     CancelToken, NodeRewriter, Query, QueryError, RewriteNode, Rewritten,
@@ -43,7 +42,7 @@ pub(super) async fn selects_beside(
         .clone()
         .prepare(&recorder, Some(replaced), &cancel)
         .await?;
-    let mut asked = recorder.0.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut asked = recorder.0.lock();
     let mut selects: Vec<Select> = Vec::with_capacity(asked.len());
     for select in asked.drain(..) {
         if !selects.contains(&select) {
@@ -77,7 +76,7 @@ impl Queryable for Recorder {
 
 impl Querier for Recorder {
     fn select(&self, hints: &SelectHints, matchers: &[LabelMatcher]) -> Box<dyn SeriesSet> {
-        let mut asked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut asked = self.0.lock();
         asked.push(select(hints, matchers));
         Box::new(Found(Ok(Vec::new().into_iter())))
     }

@@ -1,9 +1,8 @@
 //! Hands the answers of servers to the engine, in the place of the nodes that they are the values of.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
-};
+use std::collections::HashMap;
+
+use parking_lot::Mutex;
 
 use promql::{
     NodeRewriter, RewriteNode, Rewritten, StepSeries,
@@ -42,7 +41,7 @@ impl NodeRewriter for Substitutes {
         &'a self,
         node: RewriteNode<'a>,
     ) -> BoxFuture<'a, Result<Option<Rewritten>, StorageError>> {
-        let mut values = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut values = self.0.lock();
         let rewritten = values.remove(&node.id).map(|value| Rewritten {
             series: value.on_steps_of(node),
             warnings: Vec::new(),

@@ -3,11 +3,13 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
+
+use parking_lot::Mutex;
 
 use prometheus::proto::{LabelPair, Metric, MetricType, Summary};
 use shared::metrics::{Family, MetricFamily};
@@ -112,7 +114,7 @@ impl Filtered {
 impl Counters {
     /// Returns the counters of a host, which begin with the first target there.
     pub(crate) fn host(&self, host: &str) -> Arc<HostCounters> {
-        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut hosts = self.hosts.lock();
         if let Some(known) = hosts.get(host) {
             return Arc::clone(known);
         }
@@ -140,7 +142,7 @@ impl Counters {
     pub(crate) fn families(&self) -> Vec<MetricFamily> {
         let mut requests = Vec::new();
         let hosts: Vec<_> = {
-            let hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+            let hosts = self.hosts.lock();
             let own = |(host, counters): (&String, &Arc<HostCounters>)| {
                 (host.clone(), Arc::clone(counters))
             };

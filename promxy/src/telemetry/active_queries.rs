@@ -8,9 +8,11 @@ use std::{
     io,
     os::unix::fs::FileExt as _,
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
+
+use parking_lot::Mutex;
 
 use jiff::Timestamp;
 use tokio::{
@@ -74,8 +76,8 @@ impl ActiveQueries {
         })
     }
 
-    fn slots(&self) -> std::sync::MutexGuard<'_, Vec<usize>> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    fn slots(&self) -> parking_lot::MutexGuard<'_, Vec<usize>> {
+        self.slots.lock()
     }
 
     fn write(&self, slot: usize, bytes: &[u8]) -> io::Result<()> {

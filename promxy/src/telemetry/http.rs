@@ -1,10 +1,8 @@
 //! What is counted of requests.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
+
+use parking_lot::Mutex;
 
 use shared::metrics::{Family, MetricFamily, Source};
 
@@ -47,7 +45,7 @@ impl Distribution {
 impl Http {
     /// Lists handlers before anybody has asked them.
     pub fn expect(&self, handlers: impl Iterator<Item = &'static str>) {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.0.lock();
         for handler in handlers {
             counts
                 .entry(handler)
@@ -63,7 +61,7 @@ impl Http {
         if handler.is_empty() || UNCOUNTED.contains(&handler) {
             return;
         }
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.0.lock();
         let counts = counts.entry(handler).or_default();
         *counts.codes.entry(status).or_default() += 1;
         counts.durations.observe(took.as_secs_f64(), &SECONDS);
@@ -89,7 +87,7 @@ impl Source for Http {
             let under = distribution.under.iter().copied();
             bounds.iter().copied().zip(under).collect()
         };
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = self.0.lock();
         for (handler, counts) in all.iter() {
             let Counts {
                 codes,

@@ -5,8 +5,9 @@ use std::{
     fs::{File, OpenOptions},
     io::{self, Write as _},
     net::IpAddr,
-    sync::{Mutex, PoisonError},
 };
+
+use parking_lot::Mutex;
 
 use jiff::Timestamp;
 use promql::SampleStats;
@@ -70,12 +71,12 @@ pub struct Entry<'a> {
 impl QueryLog {
     /// Uses another file from now on.
     pub fn switch(&self, opened: Opened) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = opened.0;
+        *self.0.lock() = opened.0;
     }
 
     /// Writes a line, if there is a log.
     pub fn write(&self, entry: &Entry<'_>) -> io::Result<()> {
-        let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut file = self.0.lock();
         match file.as_mut() {
             None => Ok(()),
             Some(file) => file.write_all(entry.line(Timestamp::now()).as_bytes()),

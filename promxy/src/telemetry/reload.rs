@@ -1,8 +1,7 @@
 //! When the configuration was read, and whether that went well.
 
-use std::sync::{Mutex, PoisonError};
-
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use shared::metrics::{Family, MetricFamily, Source};
 
 /// The last reload.
@@ -30,7 +29,7 @@ impl Default for Reload {
 impl Reload {
     /// Notes that one went well.
     pub fn succeeded(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Last {
+        *self.0.lock() = Last {
             is_successful: true,
             succeeded_at: Timestamp::now(),
         };
@@ -38,13 +37,13 @@ impl Reload {
 
     /// Notes that one did not.
     pub fn failed(&self) {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.0.lock();
         last.is_successful = false;
     }
 
     /// Returns the last.
     pub fn last(&self) -> Last {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.0.lock()
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
+
+use parking_lot::Mutex;
 
 use shared::metrics::Family;
 
@@ -30,7 +31,7 @@ impl Summary {
     /// Adds an observation.
     pub fn observe(&self, took: Duration) {
         let seconds = took.as_secs_f64();
-        let mut observed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut observed = self.0.lock();
         observed.count += 1;
         observed.sum += seconds;
         if observed.latest.len() == MOST {
@@ -43,7 +44,7 @@ impl Summary {
     #[must_use]
     pub fn add_to(&self, family: Family, labels: &[(&str, &str)]) -> Family {
         let (count, sum, mut latest) = {
-            let mut observed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut observed = self.0.lock();
             while let Some((at, _)) = observed.latest.front()
                 && at.elapsed() > AGE
             {

@@ -2,13 +2,15 @@
 
 use std::{
     sync::{
-        Arc, Mutex, Weak,
+        Arc, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::UNIX_EPOCH,
 };
 
-use super::{Snapshot, lock};
+use parking_lot::Mutex;
+
+use super::Snapshot;
 use crate::metrics::{Family, MetricFamily, Source};
 
 /// The counters of all sources of a process. Cloning gives another handle on the same.
@@ -44,7 +46,7 @@ impl Metrics {
     /// Adds a source, which stays for as long as its counters are held. Names need not be distinct: the younger wins.
     pub(super) fn register(&self, name: &str) -> Arc<Counters> {
         let counters = Arc::new(Counters::default());
-        let mut sources = lock(&self.sources);
+        let mut sources = self.sources.lock();
         sources.retain(|(known, counters)| known != name && counters.strong_count() > 0);
         sources.push((name.to_owned(), Arc::downgrade(&counters)));
         counters
@@ -71,7 +73,7 @@ impl Source for Metrics {
             &name("last_success_timestamp_seconds"),
             "When the last look-up succeeded; 0 is never.",
         );
-        for (source, counters) in lock(&self.sources).iter() {
+        for (source, counters) in self.sources.lock().iter() {
             let Some(counters) = counters.upgrade() else {
                 continue;
             };

@@ -1,11 +1,8 @@
 //! The side that listens: what it shows, whom it lets in, and how it follows changed files.
 
-use std::{
-    fmt, io,
-    net::SocketAddr,
-    sync::{Arc, PoisonError, RwLock},
-    time::Duration,
-};
+use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use parking_lot::RwLock;
 
 use rustls::{
     CipherSuite, NamedGroup, ServerConfig,
@@ -109,13 +106,13 @@ impl Server {
     /// Reads the files again. When there is something wrong with them, what was read before stays in use.
     pub fn reload(&self) -> Result<(), Error> {
         let config = Arc::new(build(&self.settings)?);
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = config;
+        *self.current.write() = config;
         Ok(())
     }
 
     /// Returns what the next connection is to be made with.
     pub fn config(&self) -> Arc<ServerConfig> {
-        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        let current = self.current.read();
         Arc::clone(&current)
     }
 

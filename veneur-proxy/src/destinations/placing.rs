@@ -1,9 +1,11 @@
 //! From a batch to the queues of a set, and what happens when one of them is full or closed.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Weak},
     time::Instant,
 };
+
+use parking_lot::Mutex;
 
 use arc_swap::ArcSwap;
 use tokio::time::sleep_until;
@@ -44,20 +46,15 @@ impl Shared {
 
     /// Keeps sight of a member for as long as anybody holds it.
     pub(super) fn meet(&self, member: &Arc<Member>) {
-        let mut everyone = self.lock();
+        let mut everyone = self.everyone.lock();
         everyone.retain(|member| member.strong_count() > 0);
         everyone.push(Arc::downgrade(member));
     }
 
     /// Returns everyone who is known or still being emptied.
     pub(super) fn everyone(&self) -> Vec<Arc<Member>> {
-        let everyone = self.lock();
+        let everyone = self.everyone.lock();
         everyone.iter().filter_map(Weak::upgrade).collect()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<Weak<Member>>> {
-        // A list is whole between any two changes.
-        self.everyone.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Queues parcels; returns those whose queue is closed.
@@ -87,9 +84,7 @@ impl Shared {
             let late = Mutex::new(&mut closed);
             all(waiting.into_iter().map(|(member, parcel)| async {
                 if let Some(parcel) = self.wait_for_room(member, parcel).await {
-                    late.lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .push(parcel);
+                    late.lock().push(parcel);
                 }
             }))
             .await;

@@ -3,7 +3,9 @@
 //! Metrics are packed as soon as they are placed, so that what is queued, sent and sent again are the bytes that travel: a
 //! small part of their text, which lives only while its batch is read. Only what is placed anew or merged is unpacked again.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
 
 use bytes::Bytes;
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
@@ -84,7 +86,7 @@ impl Packer {
 
     fn idle(&self) -> MutexGuard<'_, Vec<Deflate>> {
         // A list is whole between any two changes.
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+        self.idle.lock()
     }
 }
 

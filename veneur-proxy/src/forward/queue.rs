@@ -6,10 +6,12 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
 };
+
+use parking_lot::Mutex;
 
 use tokio::sync::{Notify, futures::Notified};
 
@@ -110,7 +112,7 @@ impl Queue {
 
     /// Takes a parcel at once, or not at all.
     pub(crate) fn push(&self, mut parcel: Parcel) -> Result<Queued, Rejected> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.closed || state.paused {
             return Err(Rejected::Closed(parcel));
         }
@@ -142,7 +144,7 @@ impl Queue {
 
     /// Puts a parcel back that could not be sent, before all others.
     pub(crate) fn put_back(&self, parcel: Parcel) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.metrics += parcel.metrics;
         state.bytes += parcel.data.len();
         state.parcels.push_front(Waiting {
@@ -165,7 +167,7 @@ impl Queue {
             tokio::pin!(filled);
             filled.as_mut().enable();
             let closed = {
-                let state = self.lock();
+                let state = self.state.lock();
                 state.closed
             };
             if let Some(parcel) = self.try_pop() {
@@ -180,7 +182,7 @@ impl Queue {
 
     /// Takes the next parcel if there is one.
     pub(crate) fn try_pop(&self) -> Option<Parcel> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let Waiting {
             parcel,
             overflowing,
@@ -203,31 +205,31 @@ impl Queue {
 
     /// Takes nothing any more; what is in it can still be popped.
     pub(crate) fn close(&self) {
-        self.lock().closed = true;
+        self.state.lock().closed = true;
         self.filled.notify_waiters();
         self.emptied.notify_waiters();
     }
 
     /// Takes nothing until [`Queue::resume`].
     pub(crate) fn pause(&self) {
-        self.lock().paused = true;
+        self.state.lock().paused = true;
         self.emptied.notify_waiters();
     }
 
     /// Takes parcels again, unless it is closed.
     pub(crate) fn resume(&self) {
-        self.lock().paused = false;
+        self.state.lock().paused = false;
     }
 
     /// Returns whether it is closed and empty, so that nothing will ever be in it.
     pub(crate) fn is_over(&self) -> bool {
-        let state = self.lock();
+        let state = self.state.lock();
         state.closed && state.parcels.is_empty()
     }
 
     /// Returns whether nothing is in it.
     pub(crate) fn is_empty(&self) -> bool {
-        self.lock().parcels.is_empty()
+        self.state.lock().parcels.is_empty()
     }
 
     /// Waits until something is in it, or it is over. Cancel-safe.
@@ -237,7 +239,7 @@ impl Queue {
             tokio::pin!(filled);
             filled.as_mut().enable();
             {
-                let state = self.lock();
+                let state = self.state.lock();
                 if !state.parcels.is_empty() || state.closed {
                     break;
                 }
@@ -251,7 +253,7 @@ impl Queue {
     /// Takes out those at the front that `late` says are late.
     pub(crate) fn take_late(&self, late: impl Fn(&Parcel) -> bool) -> Vec<Parcel> {
         let next_is_late = || {
-            let state = self.lock();
+            let state = self.state.lock();
             state
                 .parcels
                 .front()
@@ -267,7 +269,7 @@ impl Queue {
 
     /// Returns how many metrics and bytes are in it, with those in the overflow.
     pub(crate) fn level(&self) -> (usize, usize) {
-        let state = self.lock();
+        let state = self.state.lock();
         let overflowing = state.parcels.iter().filter(|waiting| waiting.overflowing);
         overflowing.fold((state.metrics, state.bytes), |(metrics, bytes), waiting| {
             (
@@ -275,11 +277,6 @@ impl Queue {
                 bytes + waiting.parcel.data.len(),
             )
         })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // The numbers agree with the parcels between any two changes.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -4,10 +4,9 @@
 //! keeps such memory for a while, by size and by thread, and much more of it than is in use at any time. So buffers are kept
 //! here, up to a bound.
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::VecDeque, sync::Arc};
+
+use parking_lot::Mutex;
 
 use bytes::Bytes;
 
@@ -48,7 +47,7 @@ impl Rooms {
             return Vec::with_capacity(bytes);
         }
         let kept = {
-            let mut kept = self.lock();
+            let mut kept = self.kept.lock();
             let buffer = kept.buffers.pop_back();
             kept.bytes -= buffer.as_ref().map_or(0, Vec::capacity);
             buffer
@@ -67,7 +66,7 @@ impl Rooms {
             return;
         }
         buffer.clear();
-        let mut kept = self.lock();
+        let mut kept = self.kept.lock();
         // Sizes change with the load: the latest are the ones to keep.
         while kept.bytes + bytes > self.all
             && let Some(oldest) = kept.buffers.pop_front()
@@ -94,11 +93,6 @@ impl Rooms {
             home: Arc::clone(self),
         })
     }
-
-    fn lock(&self) -> MutexGuard<'_, Kept> {
-        // The number agrees with the buffers between any two changes.
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// A buffer on its way.
@@ -124,7 +118,7 @@ mod tests {
     use super::*;
 
     fn kept(rooms: &Rooms) -> (usize, usize) {
-        let kept = rooms.lock();
+        let kept = rooms.kept.lock();
         let sum: usize = kept.buffers.iter().map(Vec::capacity).sum();
         assert_eq!(sum, kept.bytes);
         (kept.buffers.len(), kept.bytes)

@@ -1,9 +1,8 @@
 //! The plain observer: exact sums.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::BTreeMap, sync::Arc};
+
+use parking_lot::Mutex;
 
 use super::{Event, Loss, Observer, WasQueued};
 
@@ -76,16 +75,11 @@ impl Sums {
 impl Totals {
     /// Returns the sums as they stand.
     pub fn sums(&self) -> Sums {
-        self.lock().clone()
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Sums> {
-        // Sums are whole between any two additions.
-        self.sums.lock().unwrap_or_else(PoisonError::into_inner)
+        self.sums.lock().clone()
     }
 
     fn of(&self, destination: &str, change: impl FnOnce(&mut DestinationSums)) {
-        let mut sums = self.lock();
+        let mut sums = self.sums.lock();
         if let Some(known) = sums.destinations.get_mut(destination) {
             change(known);
         } else {
@@ -97,7 +91,7 @@ impl Totals {
 impl Observer for Totals {
     fn event(&self, event: &Event<'_>) {
         match *event {
-            Event::Batch { metrics, .. } => self.lock().received += metrics as u64,
+            Event::Batch { metrics, .. } => self.sums.lock().received += metrics as u64,
             Event::Queued {
                 destination,
                 metrics,
@@ -123,7 +117,7 @@ impl Observer for Totals {
             }),
             Event::Lost {
                 metrics, reason, ..
-            } => *self.lock().never_queued.entry(reason).or_default() += metrics as u64,
+            } => *self.sums.lock().never_queued.entry(reason).or_default() += metrics as u64,
             _ => {}
         }
     }

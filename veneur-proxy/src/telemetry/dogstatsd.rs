@@ -5,11 +5,13 @@ use std::{
     fmt::Write as _,
     io,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
+
+use parking_lot::Mutex;
 
 use shared::{datagram, logging::Throttle};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
@@ -117,7 +119,7 @@ impl Lines {
 
     /// Queues a line; drops and counts it if too many wait.
     pub(super) fn push(&self, line: String) {
-        let mut waiting = lock(&self.waiting);
+        let mut waiting = self.waiting.lock();
         if waiting.len() < WAITING {
             waiting.push(line);
         } else {
@@ -134,7 +136,7 @@ impl Lines {
         let mut more = true;
         while more {
             more = moments.next(&stop).await;
-            let lines = std::mem::take(&mut *lock(&self.waiting));
+            let lines = std::mem::take(&mut *self.waiting.lock());
             self.target.send(&lines).await;
         }
     }
@@ -172,21 +174,24 @@ impl Sums {
     }
 
     pub(super) fn count(&self, name: &str, tags: &str, value: i64) {
-        *lock(&self.waiting)
+        *self
+            .waiting
+            .lock()
             .counts
             .entry((name.to_owned(), tags.to_owned()))
             .or_default() += value;
     }
 
     pub(super) fn gauge(&self, name: &str, tags: &str, value: f64) {
-        lock(&self.waiting)
+        self.waiting
+            .lock()
             .gauges
             .insert((name.to_owned(), tags.to_owned()), value);
     }
 
     /// Takes note of a duration, which is sent in milliseconds.
     pub(super) fn timing(&self, name: &str, tags: &str, value: Duration) {
-        let mut waiting = lock(&self.waiting);
+        let mut waiting = self.waiting.lock();
         if waiting.timings.len() < WAITING {
             let millis = format!("{:.6}", value.as_secs_f64() * 1e3);
             waiting.timings.push(line(name, &millis, "ms", tags));
@@ -210,7 +215,7 @@ impl Sums {
         while more {
             more = moments.next(&stop).await;
             observe(&self);
-            let lines = std::mem::take(&mut *lock(&self.waiting)).lines();
+            let lines = std::mem::take(&mut *self.waiting.lock()).lines();
             self.target.send(&lines).await;
         }
     }
@@ -248,11 +253,6 @@ impl Moments {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What is behind these locks is whole between any two statements.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -280,7 +280,7 @@ mod tests {
         sums.gauge("g", "", 1.0);
         sums.gauge("g", "", 7.0);
         sums.timing("t", "", Duration::from_micros(1500));
-        let lines = std::mem::take(&mut *lock(&sums.waiting)).lines();
+        let lines = std::mem::take(&mut *sums.waiting.lock()).lines();
         assert_eq!(lines, ["c:5|c|#a:1", "g:7|g", "t:1.500000|ms"]);
     }
 }

@@ -5,11 +5,13 @@
 use std::{
     io,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
+
+use parking_lot::Mutex;
 
 use prost::Message as _;
 use shared::{datagram, logging::Throttle};
@@ -93,7 +95,7 @@ impl Spans {
     }
 
     pub(super) fn push(&self, sample: SsfSample) {
-        let mut waiting = self.lock();
+        let mut waiting = self.waiting.lock();
         if waiting.len() < self.room {
             waiting.push(sample);
         } else {
@@ -115,7 +117,7 @@ impl Spans {
     }
 
     async fn flush(&self) {
-        let samples = std::mem::take(&mut *self.lock());
+        let samples = std::mem::take(&mut *self.waiting.lock());
         let mut sending = self.connection.lock().await;
         if !samples.is_empty() {
             let (mut sent, mut failed) = (0, 0);
@@ -194,11 +196,6 @@ impl Spans {
             SsfAddress::Unix(path) => Ok(Connection::Unix(UnixStream::connect(path).await?)),
             SsfAddress::Udp(address) => Ok(Connection::Udp(datagram::connect(address).await?)),
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<SsfSample>> {
-        // A list is whole between any two statements.
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

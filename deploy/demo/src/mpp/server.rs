@@ -4,11 +4,13 @@ use std::{
     io::{BufRead as _, BufReader, Write as _},
     net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     thread,
 };
+
+use parking_lot::Mutex;
 
 /// The answer to a query: no data, but an answer.
 const VECTOR: &str = r#"{"status":"success","data":{"resultType":"vector","result":[]}}"#;
@@ -46,10 +48,7 @@ impl Server {
                     return;
                 }
                 if let Ok(copy) = stream.try_clone() {
-                    streams
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .push(copy);
+                    streams.lock().push(copy);
                 }
                 let (queries, probes, page) =
                     (Arc::clone(&queries), Arc::clone(&probes), page.clone());
@@ -74,12 +73,7 @@ impl Server {
     /// Closes the listener and every connection, as the end of a process does.
     pub(crate) fn kill(&self) {
         self.alive.store(false, Relaxed);
-        for stream in self
-            .streams
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .drain(..)
-        {
+        for stream in self.streams.lock().drain(..) {
             let _closed = stream.shutdown(Shutdown::Both).is_ok();
         }
         // Wakes the thread that accepts.

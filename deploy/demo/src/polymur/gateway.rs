@@ -6,10 +6,12 @@ use std::{
     io::Read as _,
     net::{Ipv4Addr, SocketAddr},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
+
+use parking_lot::Mutex;
 
 use anyhow::ensure;
 use axum::{
@@ -117,8 +119,8 @@ impl Gateway {
 }
 
 impl Desk {
-    fn mail(&self) -> std::sync::MutexGuard<'_, Mail> {
-        self.mail.lock().unwrap_or_else(PoisonError::into_inner)
+    fn mail(&self) -> parking_lot::MutexGuard<'_, Mail> {
+        self.mail.lock()
     }
 
     fn refuse(&self, status: StatusCode, text: &'static str) -> Said {

@@ -2,8 +2,10 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    sync::{Arc, PoisonError, RwLock},
+    sync::Arc,
 };
+
+use parking_lot::RwLock;
 
 use axum::{Json, Router, extract::State, routing::get};
 use serde_json::{Value, json};
@@ -42,7 +44,7 @@ impl Consul {
     /// Lists these from now on.
     pub(super) fn list<'a>(&self, labels: impl Iterator<Item = &'a str>) -> anyhow::Result<()> {
         let members: Vec<SocketAddr> = labels.map(str::parse).collect::<Result<_, _>>()?;
-        *self.members.write().unwrap_or_else(PoisonError::into_inner) = members;
+        *self.members.write() = members;
         Ok(())
     }
 }
@@ -54,7 +56,7 @@ impl Drop for Consul {
 }
 
 async fn healthy(State(members): State<Members>) -> Json<Vec<Value>> {
-    let members = members.read().unwrap_or_else(PoisonError::into_inner);
+    let members = members.read();
     let entries = members.iter().map(|member| {
         json!({
             "Node": {"Node": "loopback", "Address": member.ip()},

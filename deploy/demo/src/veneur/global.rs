@@ -1,11 +1,8 @@
 //! A global veneur as the demo needs it: it takes metrics by HTTP and gRPC on one port, and keeps them as they came.
 
-use std::{
-    collections::BTreeMap,
-    io::Read as _,
-    net::Ipv4Addr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::BTreeMap, io::Read as _, net::Ipv4Addr, sync::Arc};
+
+use parking_lot::Mutex;
 
 use anyhow::Context as _;
 use axum::{
@@ -106,13 +103,13 @@ impl Global {
 
     /// Returns how many metrics have come since it last forgot.
     pub(super) fn arrived(&self) -> u64 {
-        let mail = self.mailbox.lock();
+        let mail = self.mailbox.0.lock();
         mail.values().flat_map(Tally::values).sum()
     }
 
     /// Hands out its mail, and has none afterwards.
     pub(super) fn take(&self) -> BTreeMap<Way, Tally> {
-        std::mem::take(&mut *self.mailbox.lock())
+        std::mem::take(&mut *self.mailbox.0.lock())
     }
 }
 
@@ -123,12 +120,8 @@ impl Drop for Global {
 }
 
 impl Mailbox {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Way, Tally>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn keep<'a>(&self, way: Way, metrics: impl IntoIterator<Item = &'a [u8]>) {
-        let mut mail = self.lock();
+        let mut mail = self.0.lock();
         let tally = mail.entry(way).or_default();
         for metric in metrics {
             *tally.entry(metric.to_vec()).or_default() += 1;

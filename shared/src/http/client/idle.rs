@@ -9,11 +9,13 @@ use std::{
     collections::BTreeMap,
     pin::Pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     task::{Context, Poll, Waker},
 };
+
+use parking_lot::Mutex;
 
 use bytes::Bytes;
 use hyper::body::{Frame, Incoming, SizeHint};
@@ -75,7 +77,7 @@ impl Held {
             return;
         }
         let waiting = &self.idlers.waiting;
-        let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = waiting.lock();
         let place = self.place.swap(0, Relaxed);
         waiting.connections.remove(&place);
     }
@@ -87,7 +89,7 @@ impl Held {
             return self.end();
         }
         let waiting = &self.idlers.waiting;
-        let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = waiting.lock();
         waiting.last += 1;
         let place = waiting.last;
         let before = self.place.swap(place, Relaxed);
@@ -111,7 +113,7 @@ impl Held {
     fn end(&self) {
         self.is_over.store(true, Relaxed);
         let reader = &self.reader;
-        let reader = reader.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let reader = reader.lock().take();
         if let Some(waker) = reader {
             waker.wake();
         }
@@ -121,7 +123,7 @@ impl Held {
     /// is answered first.
     pub(super) fn is_over(&self, context: &Context<'_>) -> bool {
         let reader = &self.reader;
-        let mut reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reader = reader.lock();
         match &mut *reader {
             Some(known) => known.clone_from(context.waker()),
             none => *none = Some(context.waker().clone()),

@@ -3,11 +3,9 @@
 //! A token is kept until shortly before it expires. While one request fetches the next, others use the old one as long as it
 //! is good; when it is not, they wait for the one that fetches.
 
-use std::{
-    fmt,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{fmt, time::Duration};
+
+use parking_lot::Mutex;
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, StatusCode, header};
@@ -164,8 +162,8 @@ impl Tokens {
         (now < end).then(|| (token.header.clone(), now < replace))
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> parking_lot::MutexGuard<'_, State> {
+        self.state.lock()
     }
 
     /// Asks for a token. Which way the server takes the secret is found out by trying, as Go's client does.

@@ -1,11 +1,8 @@
 //! TLS settings of connections to come.
 
-use std::{
-    fs,
-    path::PathBuf,
-    sync::{Mutex, PoisonError},
-    time::SystemTime,
-};
+use std::{fs, path::PathBuf, time::SystemTime};
+
+use parking_lot::Mutex;
 
 use tracing::warn;
 
@@ -58,7 +55,7 @@ impl TlsSource {
     /// Returns what the next connection is to be made with.
     pub(super) fn current(&self) -> Result<tls::client::Client, ClientError> {
         let stamps: Vec<_> = self.files.iter().map(stamp).collect();
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.current.lock();
         if let Some(loaded) = &*current
             && loaded.stamps == stamps
         {

@@ -14,9 +14,11 @@ mod settings;
 use std::{
     fmt, fs, io,
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
+
+use parking_lot::RwLock;
 
 use axum::{
     Router,
@@ -152,7 +154,7 @@ impl WebConfig {
                 reason: "TLS is switched on and off by a restart only".to_owned(),
             });
         }
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(loaded);
+        *self.current.write() = Arc::new(loaded);
         Ok(())
     }
 
@@ -171,7 +173,7 @@ impl WebConfig {
     }
 
     fn last(&self) -> Arc<Loaded> {
-        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        let current = self.current.read();
         Arc::clone(&current)
     }
 
@@ -201,7 +203,7 @@ impl WebConfig {
             headers: last.headers.clone(),
             users: last.users.clone(),
         };
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(kept);
+        *self.current.write() = Arc::new(kept);
     }
 }
 
