@@ -1,7 +1,7 @@
 //! The allocator, and its numbers for the console's `memstats`.
 //!
 //! mimalloc, with a count of calls and bytes around it. The data path does not allocate per line, so counting costs nothing
-//! that could be measured. This is the one module with `unsafe` in it.
+//! that could be measured. This is the one module of the tool with `unsafe` in it.
 
 use std::{
     alloc::{GlobalAlloc, Layout},

@@ -21,6 +21,7 @@
 //! * `listen`, `serve`: sockets, and HTTP on them
 //! * `import`, `grpc`: what metrics come by
 //! * `admin`, `telemetry`: what operators and scrapers see
+//! * [`memory`]: how soon freed memory is given back
 //! * [`app`]: puts the parts together: build, start, drain
 
 mod admin;
@@ -34,6 +35,7 @@ mod grpc;
 mod import;
 pub mod json_metric;
 mod listen;
+pub mod memory;
 pub mod observe;
 pub mod proto;
 pub mod route;

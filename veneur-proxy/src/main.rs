@@ -18,6 +18,7 @@ use veneur_proxy::{
     config::{self, Config, ConfigError, Generation, Loaded},
     destinations::StartError,
     flags::{Action, Flags},
+    memory,
 };
 
 #[global_allocator]
@@ -58,6 +59,7 @@ fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
     let Some(config) = read_config(flags, path) else {
         return Ok(ExitCode::FAILURE);
     };
+    memory::give_back_soon();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .max_blocking_threads(BLOCKING_THREADS)
         .enable_all()

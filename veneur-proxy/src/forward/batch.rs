@@ -27,6 +27,8 @@ use crate::{
 const MANY: usize = 4096;
 const LARGE: usize = 1 << 20;
 const LARGE_GROUP: usize = 32 * 1024;
+/// Groups that are expected to stay below this, in bytes, have buffers of their size.
+const SMALL_GROUP: usize = 2 * 1024;
 
 /// The metrics of one request, by destination.
 ///
@@ -147,8 +149,15 @@ impl Batch {
     }
 
     /// Expects about as many bytes of single metrics as that.
+    ///
+    /// Groups that would grow out of the allocator's common sizes begin with a buffer of the one size that is kept.
     pub(crate) fn expect(&mut self, bytes: usize) {
-        self.room = self.share_of(bytes).min(LARGE_GROUP);
+        let share = self.share_of(bytes);
+        self.room = if share < SMALL_GROUP {
+            share
+        } else {
+            LARGE_GROUP
+        };
     }
 
     /// Returns whether it has as many single metrics as a batch should.

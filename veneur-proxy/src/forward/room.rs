@@ -84,14 +84,25 @@ impl Rooms {
         }
         // It may be queued for long, and counts there by what is in it.
         if buffer.len() < buffer.capacity() / 2 {
-            let bytes = Bytes::copy_from_slice(&buffer);
+            let mut copy = Vec::with_capacity(copied(buffer.len()));
+            copy.extend_from_slice(&buffer);
             self.give(buffer);
-            return bytes;
+            return copy.into();
         }
         Bytes::from_owner(Lent {
             buffer,
             home: Arc::clone(self),
         })
+    }
+}
+
+/// How much room a copy of so many bytes is given. An allocator sets pages aside for each size of large blocks, and for each
+/// thread, so they have few sizes.
+fn copied(bytes: usize) -> usize {
+    if bytes < SMALL {
+        bytes
+    } else {
+        bytes.next_power_of_two()
     }
 }
 
