@@ -1,12 +1,17 @@
-//! What queries cost here and in a Prometheus server: processor time, on the same data, as a table in Markdown.
+//! What queries cost here and in a Prometheus server: processor time and memory, on the same data, as tables in Markdown.
 //!
 //! `PROMETHEUS3_BIN` names the server, `PROMTOOL_BIN` the tool that writes its blocks; without them there is nothing to do. The
 //! server runs on one processor (`GOMAXPROCS=1`) and answers one request after the other, with one series of each result
 //! (`limit=1`), so that hardly anything is spent on writing JSON; what a request costs in itself is taken off. Here the series
-//! lie in memory as columns, there in blocks as compressed chunks, as each likes it best.
+//! lie in memory as columns, there in blocks as compressed chunks, as each likes it best. Native histograms are sent to a server
+//! of their own.
+//!
+//! Memory is by how much a process grows while it answers: here one that does nothing else, there one that is told to collect
+//! garbage all the time and to give everything back (`GOGC=10`, `GOMEMLIMIT=1MiB`), which is as little as it can do with.
 //!
 //! `cargo bench -p promql --bench beside_prometheus --features testing -- WORD...` runs the queries that have all the words. The
-//! word `threads` alone compares one thread with two instead, by the clock.
+//! word `threads` alone compares one thread with two instead, by the clock; `time` or `memory` among the words compares nothing
+//! else.
 
 #![allow(
     clippy::print_stdout,
@@ -15,15 +20,12 @@
 )]
 
 use std::error::Error;
-use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::hint::black_box;
-use std::io::{BufWriter, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::io::{BufWriter, Write as _};
 use std::num::NonZeroUsize;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::thread::sleep;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use promql::parser::ParserOptions;
@@ -32,9 +34,12 @@ use promql::testing::{MemoryStorage, block_on};
 use promql::{CancelToken, Engine, EngineOptions};
 
 mod cases;
+mod server;
 mod shapes;
 
-use cases::{CASES, Case};
+use cases::{CASES, Case, NATIVE};
+use server::remote_write::request;
+use server::{Memory, Prometheus, encoded, memory, processor_time};
 
 /// Processor time that is spent on a query at least, so that clocks of ten milliseconds do.
 const ENOUGH: Duration = Duration::from_millis(400);
@@ -42,14 +47,25 @@ const ENOUGH: Duration = Duration::from_millis(400);
 /// When the data begins, in seconds since 1970.
 const BEGIN: i64 = 1_700_000_000;
 
+/// Tells this program to do nothing but evaluate one case, and say by how much it grew.
+const GROW: &str = "PROMQL_BENCH_GROW";
+
 fn main() -> Result<(), Box<dyn Error>> {
+    if let Some(index) = std::env::var_os(GROW) {
+        let index: usize = index.to_string_lossy().parse()?;
+        let cases = CASES.iter().chain(NATIVE);
+        println!(
+            "{}",
+            growth_of(cases.into_iter().nth(index).ok_or("no such case")?)
+        );
+        return Ok(());
+    }
     let words: Vec<String> = std::env::args()
         .skip(1)
         .filter(|word| !word.starts_with("--"))
         .collect();
-    let series = shapes::all();
     if words == ["threads"] {
-        compare_threads(&series);
+        compare_threads();
         return Ok(());
     }
     let (Some(server), Some(tool)) = (
@@ -59,18 +75,55 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("PROMETHEUS3_BIN or PROMTOOL_BIN is not set: nothing to compare with");
         return Ok(());
     };
+    let (server, tool) = (Path::new(&server), Path::new(&tool));
     let folder = std::env::temp_dir().join("promql-beside-prometheus");
-    let blocks = folder.join("data");
+    let (blocks, histograms) = (folder.join("data"), folder.join("histograms"));
+    fs::create_dir_all(&folder)?;
     if !blocks.exists() {
-        fs::create_dir_all(&folder)?;
-        write_blocks(&series, &folder, Path::new(&tool))?;
+        write_blocks(&shapes::numbers(), &folder, tool)?;
     }
-    let prometheus = Prometheus::start(Path::new(&server), &blocks)?;
+    if !histograms.exists() {
+        send_histograms(&shapes::native(), server, &histograms)?;
+    }
+    let of = |what: &str| words.iter().all(|word| word != what);
+    let queries: Vec<&String> = words
+        .iter()
+        .filter(|w| !["time", "memory"].contains(&w.as_str()))
+        .collect();
+    let chosen = |(_, case): &(usize, &Case)| {
+        queries
+            .iter()
+            .all(|word| case.query.contains(word.as_str()))
+    };
+    let numbers: Vec<_> = CASES.iter().enumerate().filter(chosen).collect();
+    let native = NATIVE.iter().enumerate();
+    let native = native.map(|(index, case)| (CASES.len() + index, case));
+    let native: Vec<_> = native.filter(chosen).collect();
+    if of("memory") {
+        println!("| query | steps | ours | Prometheus | share | goal |\n|---|---|---|---|---|---|");
+        compare_times(server, &blocks, &numbers)?;
+        compare_times(server, &histograms, &native)?;
+    }
+    if of("time") {
+        println!("\n| query | steps | ours | Prometheus | share |\n|---|---|---|---|---|");
+        compare_growth(server, &blocks, &numbers)?;
+        compare_growth(server, &histograms, &native)?;
+    }
+    Ok(())
+}
+
+type Numbered = (usize, &'static Case);
+
+/// Shows the processor time of cases here and there.
+fn compare_times(server: &Path, data: &Path, cases: &[Numbered]) -> Result<(), Box<dyn Error>> {
+    if cases.is_empty() {
+        return Ok(());
+    }
+    let prometheus = Prometheus::start(server, data, Memory::Usual)?;
+    prometheus.rest();
     let overhead = prometheus.cost("/api/v1/status/buildinfo")?;
-    println!("| query | steps | ours | Prometheus | share | goal |\n|---|---|---|---|---|---|");
-    let chosen = |case: &&Case| words.iter().all(|word| case.query.contains(word.as_str()));
-    for case in CASES.iter().filter(chosen) {
-        let ours = cost_here(&storage(&series, case.query), case);
+    for (_, case) in cases {
+        let ours = cost_here(&storage(case.query), case);
         let theirs = prometheus.cost(&path(case))?.saturating_sub(overhead);
         let share = ours.as_secs_f64() / theirs.as_secs_f64();
         let verdict = if share <= case.goal {
@@ -91,12 +144,93 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// Shows by how much processes grow that evaluate cases.
+fn compare_growth(server: &Path, data: &Path, cases: &[Numbered]) -> Result<(), Box<dyn Error>> {
+    if cases.is_empty() {
+        return Ok(());
+    }
+    let prometheus = Prometheus::start(server, data, Memory::Tight)?;
+    prometheus.rest();
+    let overhead = prometheus.growth("/api/v1/status/buildinfo")?;
+    println!("| a request | | | {} | |", megabytes(overhead));
+    for (index, case) in cases {
+        let child = Command::new(std::env::current_exe()?)
+            .env(GROW, index.to_string())
+            // What is given back is given back to the system.
+            .env("MALLOC_MMAP_THRESHOLD_", "16384")
+            .env("MALLOC_TRIM_THRESHOLD_", "0")
+            .env("MALLOC_TOP_PAD_", "0")
+            .output()?;
+        let ours: u64 = String::from_utf8_lossy(&child.stdout).trim().parse()?;
+        let theirs = prometheus.growth(&path(case))?;
+        let share = ours as f64 / theirs as f64;
+        let verdict = if share <= 0.5 { "" } else { " **missed**" };
+        println!(
+            "| `{}` | {} | {} | {} | {:.0} %{verdict} |",
+            case.query,
+            case.steps,
+            megabytes(ours),
+            megabytes(theirs),
+            share * 100.0,
+        );
+    }
+    Ok(())
+}
+
+/// Returns by how many bytes this process grows while it evaluates a case. It has done so before, so that the program itself
+/// is in memory.
+fn growth_of(case: &Case) -> u64 {
+    let storage = storage(case.query);
+    let process = std::process::id();
+    for _ in 0..2 {
+        evaluate(&storage, case, 1).unwrap();
+    }
+    let before = memory(process, "VmRSS");
+    // Forgets how large the process has been.
+    fs::write("/proc/self/clear_refs", "5").unwrap();
+    evaluate(&storage, case, 1).unwrap();
+    memory(process, "VmHWM").saturating_sub(before)
+}
+
+fn megabytes(bytes: u64) -> String {
+    format!("{:.2} MB", bytes as f64 / 1e6)
+}
+
+/// Sends native histograms to a server, which keeps them in a folder.
+fn send_histograms(
+    series: &[SeriesData],
+    server: &Path,
+    folder: &Path,
+) -> Result<(), Box<dyn Error>> {
+    const STEPS_AT_A_TIME: i64 = 20;
+    let prometheus = Prometheus::start(server, folder, Memory::Usual)?;
+    for first in (0..shapes::SAMPLES).step_by(STEPS_AT_A_TIME as usize) {
+        let times =
+            [first, first + STEPS_AT_A_TIME].map(|step| (BEGIN + step * shapes::STEP) * 1000);
+        let parts = series.iter().filter_map(|series| {
+            let samples = &series.samples;
+            let [from, to] =
+                times.map(|time| samples.histogram_timestamps.partition_point(|t| *t < time));
+            let stamped = samples.histogram_timestamps[from..to].iter().copied();
+            let histograms = samples.histograms[from..to].iter().map(AsRef::as_ref);
+            (from < to).then(|| (&series.labels, stamped.zip(histograms).collect()))
+        });
+        prometheus.write(&request(parts))?;
+    }
+    Ok(())
+}
+
 /// Returns a storage of the metrics that a query names: that in memory has no index.
-fn storage(series: &[SeriesData], query: &str) -> MemoryStorage {
+fn storage(query: &str) -> MemoryStorage {
     let words = query.split(|c: char| !c.is_alphanumeric() && c != '_');
     let words: Vec<&str> = words.collect();
-    let is_named = |series: &&SeriesData| words.contains(&series.labels.metric_name());
-    MemoryStorage::of_series(series.iter().filter(is_named).cloned().collect())
+    let mut series = Vec::new();
+    for metric in shapes::NUMBERS.iter().chain(&shapes::NATIVE) {
+        if words.contains(metric) {
+            series.extend(shapes::of(metric));
+        }
+    }
+    MemoryStorage::of_series(series)
 }
 
 fn milliseconds(time: Duration) -> String {
@@ -131,15 +265,6 @@ fn repeated(
     }
 }
 
-/// Returns the processor time of a process, from the fields of `stat` that count hundredths of a second.
-fn processor_time(process: &str) -> Duration {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
-    let after_name = stat.rsplit(')').next().unwrap_or_default();
-    let fields = after_name.split_whitespace().skip(11).take(2);
-    let hundredths: u64 = fields.filter_map(|field| field.parse::<u64>().ok()).sum();
-    Duration::from_millis(hundredths * 10)
-}
-
 /// Big queries whose selectors and ranges several threads can share.
 const SHARED: [&str; 6] = [
     "stddev_over_time(g[1d])",
@@ -151,10 +276,10 @@ const SHARED: [&str; 6] = [
 ];
 
 /// Shows the fastest of some runs on one thread and on two.
-fn compare_threads(series: &[SeriesData]) {
+fn compare_threads() {
     println!("| query | one thread | two threads |\n|---|---|---|");
     for query in SHARED {
-        let storage = storage(series, query);
+        let storage = storage(query);
         let case = Case::new(1.0, 1_000, query);
         let [mut one, mut two] = [Duration::MAX; 2];
         for _ in 0..15 {
@@ -230,72 +355,6 @@ fn write_blocks(series: &[SeriesData], folder: &Path, tool: &Path) -> Result<(),
     }
 }
 
-/// A server on the blocks, which ends with this value.
-struct Prometheus {
-    process: Child,
-    port: u16,
-}
-
-impl Prometheus {
-    fn start(server: &Path, blocks: &Path) -> Result<Self, Box<dyn Error>> {
-        let config = blocks.with_file_name("prometheus.yml");
-        fs::write(&config, "global: {}\n")?;
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let process = Command::new(server)
-            .arg(format!("--config.file={}", config.display()))
-            .arg(format!("--storage.tsdb.path={}", blocks.display()))
-            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
-            .args(["--storage.tsdb.retention.time=100y", "--query.timeout=20m"])
-            .args(["--query.max-samples=500000000", "--log.level=error"])
-            .arg("--enable-feature=promql-experimental-functions")
-            .env("GOMAXPROCS", "1")
-            .stderr(Stdio::null())
-            .spawn()?;
-        let prometheus = Self { process, port };
-        for _ in 0..600 {
-            if prometheus
-                .get("/-/ready")
-                .is_ok_and(|answer| answer.contains("200 OK"))
-            {
-                return Ok(prometheus);
-            }
-            sleep(Duration::from_millis(200));
-        }
-        Err("Prometheus does not get ready".into())
-    }
-
-    fn get(&self, path: &str) -> Result<String, Box<dyn Error>> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
-        write!(
-            stream,
-            "GET {path} HTTP/1.1\r\nHost: prometheus\r\nConnection: close\r\n\r\n"
-        )?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
-    }
-
-    fn cost(&self, path: &str) -> Result<Duration, Box<dyn Error>> {
-        let process = self.process.id().to_string();
-        let once = || {
-            let answer = self.get(path)?;
-            if answer.contains("\"status\":\"success\"") {
-                return Ok(());
-            }
-            Err(format!("{path}: {answer}").into())
-        };
-        repeated(once, || processor_time(&process))
-    }
-}
-
-impl Drop for Prometheus {
-    fn drop(&mut self) {
-        if self.process.kill().is_ok() {
-            let _status = self.process.wait();
-        }
-    }
-}
-
 /// Returns where the server answers a case.
 fn path(case: &Case) -> String {
     let (start, end) = times(case);
@@ -308,16 +367,4 @@ fn path(case: &Case) -> String {
             shapes::STEP
         ),
     }
-}
-
-fn encoded(text: &str) -> String {
-    let mut encoded = String::new();
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() {
-            encoded.push(char::from(byte));
-        } else {
-            write!(encoded, "%{byte:02X}").expect("strings take everything");
-        }
-    }
-    encoded
 }

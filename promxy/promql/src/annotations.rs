@@ -3,7 +3,7 @@
 //! Follows `util/annotations` of the reference: equal texts are one annotation, of which the last place counts; two kinds add up
 //! what they saw.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::format::{self, quote};
 use crate::histogram::Operation;
@@ -24,6 +24,13 @@ pub enum Severity {
 pub struct Annotations {
     entries: BTreeMap<String, Annotation>,
 }
+
+/// So many annotations are free; those beyond count as samples.
+const FREE: usize = 1_000;
+
+/// How many bytes an annotation takes besides its text, and how many count as a sample.
+const OVERHEAD: usize = 128;
+const BYTES_PER_SAMPLE: usize = 16;
 
 /// A remark.
 #[derive(Clone, Debug)]
@@ -53,8 +60,8 @@ enum Detail {
 }
 
 impl Annotations {
-    /// Adds a remark about a place in the query.
-    pub(crate) fn add(&mut self, text: Remark, span: Span) {
+    /// Adds a remark about a place in the query. Returns how many samples it counts as.
+    pub(crate) fn add(&mut self, text: Remark, span: Span) -> usize {
         let Remark {
             severity,
             text,
@@ -65,7 +72,13 @@ impl Annotations {
             span: Some(span),
             detail,
         };
+        let (known, size) = (self.entries.len(), text.len() + OVERHEAD);
         self.insert(text, new);
+        if known >= FREE && self.entries.len() > known {
+            size / BYTES_PER_SAMPLE
+        } else {
+            0
+        }
     }
 
     /// Adds a warning of storage, which has no place in the query.
@@ -95,40 +108,72 @@ impl Annotations {
 
     /// Returns the texts of one severity with line and column, in the order of texts. `query` is what was parsed.
     pub fn texts(&self, severity: Severity, query: &str) -> Vec<String> {
-        let entries = self.entries.iter();
+        let mut places = Places::of(query);
+        let entries = self.of(severity);
         entries
-            .filter(|(_, annotation)| annotation.severity == severity)
-            .map(|(text, annotation)| annotation.render(text, query))
+            .map(|(text, annotation)| annotation.render(text, &mut places))
             .collect()
     }
 
     /// Returns the warnings as the HTTP API shows them: at most ten, and how many more there are.
     pub fn warnings(&self, query: &str) -> Vec<String> {
-        limited(self.texts(Severity::Warning, query), "warning")
+        self.limited(Severity::Warning, query, "warning")
     }
 
     /// Returns the infos as the HTTP API shows them: at most ten, and how many more there are.
     pub fn infos(&self, query: &str) -> Vec<String> {
-        limited(self.texts(Severity::Info, query), "info")
+        self.limited(Severity::Info, query, "info")
+    }
+
+    fn of(&self, severity: Severity) -> impl Iterator<Item = (&String, &Annotation)> {
+        let entries = self.entries.iter();
+        entries.filter(move |(_, annotation)| annotation.severity == severity)
+    }
+
+    fn limited(&self, severity: Severity, query: &str, kind: &str) -> Vec<String> {
+        let mut places = Places::of(query);
+        let shown = self.of(severity).take(SHOWN);
+        let mut texts: Vec<String> = shown
+            .map(|(text, annotation)| annotation.render(text, &mut places))
+            .collect();
+        let more = self.of(severity).count() - texts.len();
+        if more > 0 {
+            texts.push(format!("{more} more {kind} annotations omitted"));
+        }
+        texts
     }
 }
 
-fn limited(mut texts: Vec<String>, kind: &str) -> Vec<String> {
-    const SHOWN: usize = 10;
-    if texts.len() > SHOWN {
-        let more = texts.len() - SHOWN;
-        texts.truncate(SHOWN);
-        texts.push(format!("{more} more {kind} annotations omitted"));
+/// How many annotations of a severity the HTTP API shows.
+const SHOWN: usize = 10;
+
+/// Places in a query, each looked for once.
+struct Places<'q> {
+    query: &'q str,
+    known: HashMap<usize, String>,
+}
+
+impl<'q> Places<'q> {
+    fn of(query: &'q str) -> Self {
+        Self {
+            query,
+            known: HashMap::new(),
+        }
     }
-    texts
+
+    fn at(&mut self, start: usize) -> &str {
+        self.known
+            .entry(start)
+            .or_insert_with(|| place(start, self.query))
+    }
 }
 
 impl Annotation {
-    fn render(&self, text: &str, query: &str) -> String {
+    fn render(&self, text: &str, places: &mut Places<'_>) -> String {
         let Some(span) = self.span else {
             return text.to_owned();
         };
-        let place = place(span.start, query);
+        let place = places.at(span.start);
         match self.detail {
             Detail::None | Detail::Overlap { series: 1 } => format!("{text} ({place})"),
             Detail::Overlap { series } => format!("{text} ({series} occurrences) ({place})"),
@@ -154,10 +199,7 @@ impl Annotation {
 /// Returns `line:column`, both counted from one, the column in bytes.
 fn place(start: usize, query: &str) -> String {
     let before = query.as_bytes().get(..start).unwrap_or(query.as_bytes());
-    let line_start = before
-        .iter()
-        .rposition(|byte| *byte == b'\n')
-        .map_or(0, |newline| newline + 1);
+    let line_start = memchr::memrchr(b'\n', before).map_or(0, |newline| newline + 1);
     let line = 1 + memchr::memchr_iter(b'\n', before).count();
     format!("{line}:{}", before.len() - line_start + 1)
 }

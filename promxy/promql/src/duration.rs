@@ -6,6 +6,7 @@
 use std::fmt;
 
 use crate::format;
+use crate::gomath::to_i64;
 
 const NANOS_PER_MILLI: i64 = 1_000_000;
 const NANOS_PER_SECOND: i64 = 1_000_000_000;
@@ -181,16 +182,6 @@ impl fmt::Display for SignedDuration {
             millis %= unit.millis;
         }
         Ok(())
-    }
-}
-
-/// Converts as the reference's amd64 machine does: what does not fit becomes the smallest integer.
-pub(crate) fn to_i64(value: f64) -> i64 {
-    const TWO_POW_63: f64 = 9_223_372_036_854_775_808.0;
-    if (-TWO_POW_63..TWO_POW_63).contains(&value) {
-        value as i64
-    } else {
-        i64::MIN
     }
 }
 

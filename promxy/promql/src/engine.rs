@@ -341,6 +341,7 @@ async fn read_all(
     compat: Compat,
     cancel: &CancelToken,
 ) -> Result<(Vec<SeriesData>, Vec<String>), QueryError> {
+    cancel.check(Stage::Execution)?;
     let mut set = querier.select(&select.hints, &select.matchers);
     let mut series = Vec::new();
     while let Some(mut next) = set.next().await? {
@@ -385,10 +386,10 @@ impl Prepared {
             threads,
         };
         let mut evaluator = Evaluator::new(&plan, &mut context);
-        for (id, series) in rewritten {
-            evaluator.replace(id, series);
-        }
-        let evaluated = evaluator.run();
+        let replaced = rewritten
+            .into_iter()
+            .try_for_each(|(id, series)| evaluator.replace(id, series));
+        let evaluated = replaced.and_then(|()| evaluator.run());
         // As in the reference, an error of evaluation stands alone.
         if evaluated.is_err() {
             context.annotations = Annotations::default();

@@ -34,6 +34,11 @@ impl QueryError {
         Self::Execution(text.into())
     }
 
+    /// Whether the query was ended from outside.
+    pub(crate) fn is_end(&self) -> bool {
+        matches!(self, Self::Timeout(_) | Self::Canceled(_))
+    }
+
     /// Two series of a result have the same labels.
     pub(crate) fn duplicate_labels() -> Self {
         Self::execution("vector cannot contain metrics with the same labelset")

@@ -26,6 +26,17 @@ fn holds(script: &str, compats: &[Compat], delayed_name_removal: bool) {
     }
 }
 
+/// Runs a script that has `DIFFERS` where the versions differ.
+fn differs(script: &str, in_3_5: &str, in_3_14: &str, delayed_name_removal: bool) {
+    for (compat, own) in [(Compat::V3_5, in_3_5), (Compat::V3_14, in_3_14)] {
+        holds(
+            &script.replace("DIFFERS", own),
+            &[compat],
+            delayed_name_removal,
+        );
+    }
+}
+
 #[test]
 fn subqueries_forget_what_histograms_say_of_resets() {
     // The subquery misses the sample with the reset; the one after it claims that there was none.
@@ -209,10 +220,9 @@ load 1m
   x{job="a"} 1 1 1
 
 eval instant at 2m last_over_time((x * 2)[2m:1m])
-  NAME{job="a"} 2
+  DIFFERS{job="a"} 2
 "#;
-    holds(&script.replace("NAME", "x"), &[Compat::V3_5], true);
-    holds(&script.replace("NAME", ""), &[Compat::V3_14], true);
+    differs(script, "x", "", true);
 }
 
 #[test]
@@ -266,13 +276,12 @@ load 1m
   last {{schema:0 sum:1 count:4 buckets:[1 3]}} {{schema:0 sum:1 count:5 buckets:[5]}}
 
 eval instant at 1m resets(lost[3m:1m])
-  {} LOST
+  {} DIFFERS
 
 eval instant at 1m resets(last[3m:1m])
   {} 1
 ";
-    holds(&script.replace("LOST", "0"), &[Compat::V3_5], false);
-    holds(&script.replace("LOST", "1"), &[Compat::V3_14], false);
+    differs(script, "0", "1", false);
 }
 
 #[test]
@@ -283,11 +292,10 @@ load 1m
   one{g="z"} 1
 
 eval instant at 0 many == bool on(g) group_left(__name__) one
-  NAME{g="z"} 1
+  DIFFERS{g="z"} 1
 
 eval instant at 0 many + on(g) group_left(__name__) one
   one{g="z"} 2
 "#;
-    holds(&script.replace("NAME", ""), &[Compat::V3_5], false);
-    holds(&script.replace("NAME", "one"), &[Compat::V3_14], false);
+    differs(script, "", "one", false);
 }

@@ -86,7 +86,7 @@ impl Evaluator<'_, '_> {
             let index = match groups.find(&series.labels) {
                 Ok(known) => known,
                 Err(new) => {
-                    context.budget.take(least_held(steps))?;
+                    context.make_room(steps)?;
                     let fold = Fold::new(aggregate.op, steps, compat);
                     results.push((groups.labels(&series.labels), false, fold));
                     new
@@ -96,7 +96,7 @@ impl Evaluator<'_, '_> {
             *drop_name |= series.drop_name;
             fold.add(&series, aggregate.expr_span, context);
             if child_is_held {
-                context.budget.release(series.column.held());
+                context.budget.release(series.held());
             }
             Ok(())
         })?;
@@ -136,6 +136,7 @@ impl Evaluator<'_, '_> {
         let mut groups = Groups::new(GroupingKey::new(aggregate.grouping.as_ref(), true));
         let mut members: Vec<(Labels, Vec<usize>)> = Vec::new();
         for (index, series) in series.iter().enumerate() {
+            self.context.check()?;
             let group = groups.find(&series.labels).unwrap_or_else(|new| {
                 members.push((groups.labels(&series.labels), Vec::new()));
                 new
@@ -149,6 +150,7 @@ impl Evaluator<'_, '_> {
         let mut output = Vec::new();
         let mut values = Vec::new();
         for (labels, members) in members {
+            self.context.make_room(steps)?;
             let mut column = Column::empty(steps);
             for (step, q) in param.iter().enumerate() {
                 self.context.check()?;

@@ -3,8 +3,9 @@
 //! Follows `VectorBinop` and `VectorscalarBinop` in `promql/engine.go`; pinned by `operators.test` and `fill-modifier.test`. Who meets
 //! whom is planned once; per step only presence is looked at, because what is an error depends on what is there at the same time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
+use super::cancel::STEPS_AT_A_TIME;
 use super::evaluator::drop_names_now;
 use super::matching::{ResultLabels, Signatures};
 use super::{Bitmap, CancelToken, Column, Evaluated, Evaluator, Series, scalar_op};
@@ -23,13 +24,15 @@ impl Evaluator<'_, '_> {
         let types = [binary.lhs, binary.rhs].map(|side| self.plan_node(side).value_type);
         match types {
             [ValueType::Scalar, ValueType::Scalar] => {
-                let (left, right) = (self.scalar(binary.lhs), self.scalar(binary.rhs));
-                let values = left.iter().zip(&right);
-                Ok(Evaluated::Scalar(
-                    values
-                        .map(|(x, y)| scalar_op::scalars(binary.op, *x, *y))
-                        .collect(),
-                ))
+                let (mut left, right) = (self.scalar(binary.lhs), self.scalar(binary.rhs));
+                let sides = left.chunks_mut(STEPS_AT_A_TIME);
+                for (left, right) in sides.zip(right.chunks(STEPS_AT_A_TIME)) {
+                    self.context.check()?;
+                    for (x, y) in left.iter_mut().zip(right) {
+                        *x = scalar_op::scalars(binary.op, *x, *y);
+                    }
+                }
+                Ok(Evaluated::Scalar(left))
             }
             [ValueType::Scalar, _] => {
                 let (scalar, series) = (self.scalar(binary.lhs), self.series(binary.rhs));
@@ -132,7 +135,7 @@ impl Evaluator<'_, '_> {
                 drop_included: self.context.is_3_5() && binary.return_bool && !delays,
             },
         };
-        let mut matched = Matched::new(signatures.count());
+        let mut matched = Matched::new(signatures.count(), node.grid.count);
         operation.check_one_side(
             &many,
             (&one, &one_ordinals),
@@ -148,50 +151,52 @@ impl Evaluator<'_, '_> {
                 let shared = steps.and(&one_steps[*index]);
                 missing = missing.and_not(&one_steps[*index]);
                 let other = &one[*index];
-                operation.pair(
+                let held = operation.pair(
                     (&series.labels, &series.column),
                     (&other.labels, &other.column),
                     &shared,
                     *ordinal,
                     &mut matched,
                 )?;
+                self.context.budget.take(held)?;
             }
             if let Some(fill) = matching.fill_right
                 && !missing.is_empty()
             {
                 let labels = series.labels.grouped(&operation.labels.key);
                 let column = Column::dense(vec![fill; operation.steps]);
-                operation.pair(
+                let held = operation.pair(
                     (&series.labels, &series.column),
                     (&labels, &column),
                     &missing,
                     *ordinal,
                     &mut matched,
                 )?;
+                self.context.budget.take(held)?;
             }
         }
         if let Some(fill) = matching.fill_left {
             for ((series, ordinal), steps) in one.iter().zip(&one_ordinals).zip(&one_steps) {
-                let mut missing = steps.clone();
-                for (_, taken) in &matched.by_signature[*ordinal] {
-                    missing = missing.and_not(taken);
-                }
+                self.context.check()?;
+                let missing = steps.and_not(&matched.by_signature[*ordinal].any);
                 if missing.is_empty() {
                     continue;
                 }
                 let labels = series.labels.grouped(&operation.labels.key);
                 let column = Column::dense(vec![fill; operation.steps]);
-                operation.pair(
+                let held = operation.pair(
                     (&labels, &column),
                     (&series.labels, &series.column),
                     &missing,
                     *ordinal,
                     &mut matched,
                 )?;
+                self.context.budget.take(held)?;
             }
         }
         let Matched {
             results,
+            held,
             remarks,
             failure,
             ..
@@ -199,6 +204,7 @@ impl Evaluator<'_, '_> {
         if let Some((_, error)) = failure {
             return Err(error);
         }
+        self.context.budget.release(held);
         self.remark_all(remarks, node);
         self.merged_steps(node.grid, results).map(Evaluated::Matrix)
     }
@@ -235,19 +241,32 @@ struct Operation<'m> {
 /// What has come of the pairs so far.
 struct Matched {
     results: Vec<Series>,
-    /// For every signature the results' labels (of one-to-one operators: none) and their steps.
-    by_signature: Vec<Vec<(Option<Labels>, Bitmap)>>,
+    /// How many samples they count as.
+    held: usize,
+    by_signature: Vec<Taken>,
     /// What to say, of each step the last word.
     remarks: BTreeMap<usize, Remark>,
     /// What is wrong at the first step at which anything is.
     failure: Option<(usize, QueryError)>,
 }
 
+/// At which steps there are results of a signature: at all, and under which labels unless the operator is one-to-one.
+#[derive(Clone)]
+struct Taken {
+    any: Bitmap,
+    by_labels: HashMap<Labels, Bitmap>,
+}
+
 impl Matched {
-    fn new(signatures: usize) -> Self {
+    fn new(signatures: usize, steps: usize) -> Self {
+        let nothing = Taken {
+            any: Bitmap::none(steps),
+            by_labels: HashMap::new(),
+        };
         Self {
             results: Vec::new(),
-            by_signature: vec![Vec::new(); signatures],
+            held: 0,
+            by_signature: vec![nothing; signatures],
             remarks: BTreeMap::new(),
             failure: None,
         }
@@ -260,9 +279,14 @@ fn fail_at(
     step: usize,
     error: impl FnOnce() -> QueryError,
 ) {
-    if failure.as_ref().is_none_or(|(known, _)| step < *known) {
+    if is_earlier(failure.as_ref(), step) {
         *failure = Some((step, error()));
     }
+}
+
+/// Whether a step is before that of the failure, if there is any.
+fn is_earlier(failure: Option<&(usize, QueryError)>, step: usize) -> bool {
+    failure.is_none_or(|(known, _)| step < *known)
 }
 
 impl Operation<'_> {
@@ -288,21 +312,34 @@ impl Operation<'_> {
         for series in many {
             active.or_with(&series.column.steps());
         }
-        let mut seen: Vec<Vec<(&Series, Bitmap)>> = vec![Vec::new(); by_signature.len()];
-        for (series, ordinal) in one.iter().zip(ordinals) {
+        let mut taken: HashMap<usize, Bitmap> = HashMap::new();
+        for (index, (series, ordinal)) in one.iter().zip(ordinals).enumerate() {
             self.cancel.check(Stage::Evaluation)?;
-            if by_signature[*ordinal].len() < 2 {
+            let same = &by_signature[*ordinal];
+            if same.len() < 2 {
                 continue;
             }
             let steps = series.column.steps().and(&active);
-            for (earlier, present) in &seen[*ordinal] {
-                if let Some(step) = present.and(&steps).first() {
+            let Some(taken) = taken.get_mut(ordinal) else {
+                taken.insert(*ordinal, steps);
+                continue;
+            };
+            if let Some(step) = taken.first_shared(&steps) {
+                let mut earlier = same.iter().filter(|other| **other < index);
+                let has_step = |other: &&usize| one[**other].column.steps().has(step);
+                if is_earlier(failure.as_ref(), step)
+                    && let Some(earlier) = earlier.find(has_step)
+                {
                     fail_at(failure, step, || {
-                        self.duplicate_on_one_side(series, earlier)
+                        self.duplicate_on_one_side(series, &one[*earlier])
                     });
                 }
+                // Nothing is wrong before the first step at which anything is looked at.
+                if active.first() == Some(step) {
+                    return Ok(());
+                }
             }
-            seen[*ordinal].push((series, steps));
+            taken.or_with(&steps);
         }
         Ok(())
     }
@@ -323,7 +360,8 @@ impl Operation<'_> {
         ))
     }
 
-    /// Applies the operator to two series at the steps at which both have a value.
+    /// Applies the operator to two series at the steps at which both have a value. Returns how many samples the result counts
+    /// as.
     fn pair(
         &self,
         (many_labels, many): (&Labels, &Column),
@@ -331,9 +369,11 @@ impl Operation<'_> {
         steps: &Bitmap,
         ordinal: usize,
         matched: &mut Matched,
-    ) -> Result<(), QueryError> {
-        if steps.is_empty() {
-            return Ok(());
+    ) -> Result<usize, QueryError> {
+        // What comes after a failure does not matter.
+        let first = steps.first();
+        if first.is_none_or(|first| !is_earlier(matched.failure.as_ref(), first)) {
+            return Ok(0);
         }
         let sides = match self.matching.cardinality {
             Cardinality::OneToMany => (one, many),
@@ -356,26 +396,38 @@ impl Operation<'_> {
             Compat::V3_14 => combined,
         };
         let labels = self.labels.of(many_labels, one_labels);
-        let unique = (!self.labels.one_to_one).then(|| labels.clone());
         let known = &mut matched.by_signature[ordinal];
-        for (other, present) in known.iter() {
-            if *other == unique
-                && let Some(step) = present.and(&taken).first()
-            {
-                let text = if self.labels.one_to_one {
-                    "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)"
-                } else {
-                    "multiple matches for labels: grouping labels must ensure unique matches"
-                };
-                fail_at(&mut matched.failure, step, || QueryError::execution(text));
+        let (twice, text) = if self.labels.one_to_one {
+            (
+                known.any.first_shared(&taken),
+                "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)",
+            )
+        } else {
+            let same = known.by_labels.get_mut(&labels);
+            let twice = same.as_ref().and_then(|same| same.first_shared(&taken));
+            match same {
+                Some(same) => same.or_with(&taken),
+                None => {
+                    known.by_labels.insert(labels.clone(), taken.clone());
+                }
             }
+            (
+                twice,
+                "multiple matches for labels: grouping labels must ensure unique matches",
+            )
+        };
+        if let Some(step) = twice {
+            fail_at(&mut matched.failure, step, || QueryError::execution(text));
         }
-        known.push((unique, taken));
-        matched.results.push(Series {
+        known.any.or_with(&taken);
+        let result = Series {
             labels,
             drop_name: self.binary.return_bool,
             column,
-        });
-        Ok(())
+        };
+        let held = result.held();
+        matched.held += held;
+        matched.results.push(result);
+        Ok(held)
     }
 }

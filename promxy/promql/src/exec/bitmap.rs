@@ -100,7 +100,15 @@ impl Bitmap {
 
     /// Whether the sets share a step.
     pub(crate) fn intersects(&self, other: &Self) -> bool {
-        self.words().zip(other.words()).any(|(a, b)| a & b != 0)
+        self.first_shared(other).is_some()
+    }
+
+    /// Returns the first step that is in both sets.
+    pub(crate) fn first_shared(&self, other: &Self) -> Option<usize> {
+        let mut shared = self.words().zip(other.words()).map(|(a, b)| a & b);
+        let index = shared.position(|word| word != 0)?;
+        let word = self.word(index) & other.word(index);
+        Some(index * BITS + word.trailing_zeros() as usize)
     }
 
     pub(crate) fn and(&self, other: &Self) -> Self {
@@ -159,6 +167,12 @@ mod tests {
         assert_eq!(Bitmap::all(200).and_not(&bitmap).count(), 200 - steps.len());
         assert_eq!(Bitmap::all(130).count(), 130);
         assert_eq!(Bitmap::all(0).count(), 0);
+        assert_eq!(bitmap.first_shared(&Bitmap::all(200)), Some(0));
+        let mut others = Bitmap::none(200);
+        assert_eq!(bitmap.first_shared(&others), None);
+        others.insert(66);
+        others.insert(127);
+        assert_eq!(bitmap.first_shared(&others), Some(127));
         for steps in [0, 1, 63, 64, 65, 128, 130] {
             let words = vec![u64::MAX; 3];
             assert_eq!(Bitmap::of_words(words, steps), Bitmap::all(steps));

@@ -6,9 +6,9 @@ use super::cancel::STEPS_AT_A_TIME;
 use super::evaluator::drop_names_now;
 use super::info::clipped;
 use super::selector::sample_times;
-use super::{Bitmap, Column, Evaluated, Evaluator, Grid, Series};
+use super::{Bitmap, CancelToken, Column, Evaluated, Evaluator, Grid, Series};
 use crate::annotations::Remark;
-use crate::error::QueryError;
+use crate::error::{QueryError, Stage};
 use crate::func::date::Date;
 use crate::func::math;
 use crate::func::order::{Least, Ranked, insertion_sort, sort_reversed};
@@ -17,6 +17,7 @@ use crate::labels::{LabelMatcher, Labels, LabelsBuilder, METRIC_NAME, natural_cm
 use crate::parser::MatchOp;
 use crate::plan::{CallPlan, PlanId, PlanKind, PlanNode, Selector};
 use std::cmp::Ordering;
+use std::collections::HashSet;
 
 impl<'a> Evaluator<'a, '_> {
     pub(super) fn call(
@@ -41,7 +42,8 @@ impl<'a> Evaluator<'a, '_> {
             "min_of" => Ok(self.of_two_scalars(args, gomath::min)),
             "scalar" => {
                 let series = self.series(args[0]);
-                Ok(Evaluated::Scalar(only_floats(&series, grid.count)))
+                let cancel = self.context.cancel;
+                only_floats(&series, grid.count, cancel).map(Evaluated::Scalar)
             }
             "vector" => Ok(Evaluated::Matrix(vec![Series {
                 labels: Labels::empty(),
@@ -52,6 +54,7 @@ impl<'a> Evaluator<'a, '_> {
                 let series = self.series(args[0]);
                 let mut found = Bitmap::none(grid.count);
                 for series in &series {
+                    self.context.check()?;
                     found.or_with(&series.column.steps());
                 }
                 let argument = &self.plan_node(args[0]).kind;
@@ -111,10 +114,11 @@ impl<'a> Evaluator<'a, '_> {
         part: fn(&Date) -> f64,
     ) -> Result<Evaluated, QueryError> {
         let Some(arg) = args.first() else {
-            let values = grid
-                .times()
-                .map(|time| part(&Date::from_seconds(time / 1000)))
-                .collect();
+            let mut values = Vec::with_capacity(grid.count);
+            for (step, time) in grid.times().enumerate() {
+                self.context.cancel.check_at(step)?;
+                values.push(part(&Date::from_seconds(time / 1000)));
+            }
             return Ok(Evaluated::Matrix(vec![Series {
                 labels: Labels::empty(),
                 drop_name: false,
@@ -239,7 +243,16 @@ impl<'a> Evaluator<'a, '_> {
             return Evaluated::Matrix(series);
         }
         if by_label {
-            let names: Vec<String> = args[1..].iter().map(|arg| self.text(*arg)).collect();
+            // Labels that no series has tell none apart.
+            let present: HashSet<&str> = series
+                .iter()
+                .flat_map(|series| series.labels.iter().map(|(name, _)| name))
+                .collect();
+            let names = args[1..].iter().map(|arg| self.text(*arg));
+            let mut listed = HashSet::new();
+            let names: Vec<String> = names
+                .filter(|name| present.contains(name.as_str()) && listed.insert(name.clone()))
+                .collect();
             let descending = name == "sort_by_label_desc";
             let goes_before = |a: &Series, b: &Series| {
                 let is_less = natural_less_by(&names, &a.labels, &b.labels);
@@ -306,16 +319,21 @@ fn natural_less_by(names: &[String], a: &Labels, b: &Labels) -> bool {
 }
 
 /// Returns, for every step, the number of the only series that has one, else NaN.
-fn only_floats(series: &[Series], steps: usize) -> Vec<f64> {
+fn only_floats(
+    series: &[Series],
+    steps: usize,
+    cancel: &CancelToken,
+) -> Result<Vec<f64>, QueryError> {
     let mut values = vec![f64::NAN; steps];
     let mut found = Bitmap::none(steps);
     for series in series {
+        cancel.check(Stage::Evaluation)?;
         for (step, value) in series.column.floats() {
             values[step] = if found.has(step) { f64::NAN } else { value };
             found.insert(step);
         }
     }
-    values
+    Ok(values)
 }
 
 /// Returns a one for every step that is not in `found`, with the labels that a selector names.
@@ -348,16 +366,15 @@ pub(super) fn absent_series(
 /// Returns the labels that matchers fix. A label with several conditions is not fixed.
 fn matched_labels(matchers: &[LabelMatcher]) -> Labels {
     let mut builder = LabelsBuilder::new(&Labels::empty());
-    let mut fixed: Vec<&str> = Vec::new();
+    let mut fixed: HashSet<&str> = HashSet::new();
     for matcher in matchers {
         let name = matcher.name();
         if name == METRIC_NAME {
             continue;
         }
         let parsed = matcher.matcher();
-        if parsed.op == MatchOp::Equal && !fixed.contains(&name) {
+        if parsed.op == MatchOp::Equal && fixed.insert(name) {
             builder.set(name, &parsed.value.to_str_lossy());
-            fixed.push(name);
         } else {
             builder.remove(name);
         }

@@ -194,3 +194,10 @@ pub(crate) struct Series {
     pub(crate) drop_name: bool,
     pub(crate) column: Column,
 }
+
+impl Series {
+    /// Returns how many samples it counts as against the limit.
+    pub(crate) fn held(&self) -> usize {
+        self.column.held() + self.labels.held()
+    }
+}

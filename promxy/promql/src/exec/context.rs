@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 
 use super::CancelToken;
+use super::column::least_held;
 use crate::annotations::{Annotations, Remark};
 use crate::engine::EngineOptions;
 use crate::error::{QueryError, Stage};
@@ -16,6 +17,8 @@ use crate::storage::SeriesData;
 pub(crate) struct SampleBudget {
     limit: u64,
     held: u64,
+    /// What is held to the end of the query and is no sample: annotations.
+    kept: u64,
     stats: SampleStats,
 }
 
@@ -24,19 +27,33 @@ impl SampleBudget {
         Self {
             limit,
             held: 0,
+            kept: 0,
             stats: SampleStats::default(),
         }
     }
 
     /// Counts samples that are held from now on.
     pub(crate) fn take(&mut self, samples: usize) -> Result<(), QueryError> {
-        self.held += samples as u64;
+        self.hold(self.held.saturating_add(samples as u64))
+    }
+
+    /// Says how many samples are held by now.
+    pub(crate) fn hold(&mut self, samples: u64) -> Result<(), QueryError> {
+        self.held = samples;
         self.stats.peak = self.stats.peak.max(self.held);
-        if self.held > self.limit {
+        if self.is_exceeded() {
             Err(QueryError::TooManySamples)
         } else {
             Ok(())
         }
+    }
+
+    pub(crate) fn held(&self) -> u64 {
+        self.held
+    }
+
+    fn is_exceeded(&self) -> bool {
+        self.held.saturating_add(self.kept) > self.limit
     }
 
     /// Counts samples that are let go.
@@ -69,8 +86,16 @@ pub(crate) struct Context<'a> {
 }
 
 impl Context<'_> {
+    /// Adds a remark. So many of them that they take memory to speak of count as samples.
     pub(crate) fn annotate(&mut self, remark: Remark, span: Span) {
-        self.annotations.add(remark, span);
+        if !self.budget.is_exceeded() {
+            self.budget.kept += self.annotations.add(remark, span) as u64;
+        }
+    }
+
+    /// Counts a column of so many steps that is about to be made, and may stay almost empty.
+    pub(crate) fn make_room(&mut self, steps: usize) -> Result<(), QueryError> {
+        self.budget.take(least_held(steps))
     }
 
     /// Fails if the query was ended from outside.

@@ -64,7 +64,8 @@ impl<'a> Evaluator<'a, '_> {
                     let next = output.len();
                     let place = *places.entry(labels.clone()).or_insert(next);
                     if place == next {
-                        self.context.budget.take(least_held(steps))?;
+                        self.context.make_room(steps)?;
+                        self.context.budget.take(labels.held())?;
                         output.push(Series {
                             labels,
                             drop_name: false,
@@ -81,9 +82,9 @@ impl<'a> Evaluator<'a, '_> {
                 column.set_float(steps, step, count + 1.0);
             }
         }
-        self.context
-            .budget
-            .release(output.len() * least_held(steps));
+        let places = output.len() * least_held(steps);
+        let labels: usize = output.iter().map(|series| series.labels.held()).sum();
+        self.context.budget.release(places + labels);
         self.merged_steps(node.grid, output).map(Evaluated::Matrix)
     }
 }

@@ -15,6 +15,9 @@ pub(crate) struct Evaluator<'a, 'c> {
     pub(crate) context: &'c mut Context<'a>,
     /// Values that wait for their parent.
     values: Vec<Option<Evaluated>>,
+    /// How many samples each of them counts as, and those that the node takes that is being evaluated.
+    held: Vec<usize>,
+    taken: u64,
     /// Nodes that their parent evaluates.
     deferred: Vec<bool>,
 }
@@ -44,6 +47,8 @@ impl<'a, 'c> Evaluator<'a, 'c> {
         }
         Self {
             values: (0..plan.nodes.len()).map(|_| None).collect(),
+            held: vec![0; plan.nodes.len()],
+            taken: 0,
             plan,
             context,
             deferred,
@@ -51,10 +56,20 @@ impl<'a, 'c> Evaluator<'a, 'c> {
     }
 
     /// Puts a value in the place of a node and all below it.
-    pub(crate) fn replace(&mut self, id: PlanId, series: Vec<Series>) {
-        let value = repeated(self.plan_node(id), Evaluated::Matrix(series));
-        self.values[id.index()] = Some(value);
+    pub(crate) fn replace(&mut self, id: PlanId, series: Vec<Series>) -> Result<(), QueryError> {
+        let others = self.context.budget.held();
+        let value = self.repeated(self.plan_node(id), Evaluated::Matrix(series))?;
         self.deferred[id.index()] = true;
+        self.keep(id.index(), value, others)
+    }
+
+    /// Keeps the value of a node for its parent. From now on it counts with the others that wait, and nothing else that was
+    /// counted on the way.
+    fn keep(&mut self, index: usize, value: Evaluated, others: u64) -> Result<(), QueryError> {
+        let held = value.held();
+        self.held[index] = held;
+        self.values[index] = Some(value);
+        self.context.budget.hold(others.saturating_add(held as u64))
     }
 
     /// Evaluates everything and returns the value of the root.
@@ -64,26 +79,32 @@ impl<'a, 'c> Evaluator<'a, 'c> {
                 continue;
             }
             self.context.check()?;
+            let before = self.context.budget.held();
+            self.taken = 0;
             let value = self.node(node);
-            let value = value.map_err(|error| self.earlier_error(index).unwrap_or(error))?;
-            self.values[index] = Some(repeated(node, value));
+            let value = value.and_then(|value| self.repeated(node, value));
+            let value = value.map_err(|error| self.earlier_error(index, error))?;
+            self.keep(index, value, before.saturating_sub(self.taken))?;
         }
         Ok(self.take(self.plan.root))
     }
 
-    /// Returns what is wrong with the texts given to a function around a node, which is said before the node is evaluated; of
-    /// several functions the outermost comes first.
-    fn earlier_error(&self, failed: usize) -> Option<QueryError> {
+    /// Returns what is wrong with the texts given to a function around a node that failed, which is said before the node is
+    /// evaluated; of several functions the outermost comes first.
+    fn earlier_error(&self, failed: usize, mut error: QueryError) -> QueryError {
         let mut around = failed;
-        let mut found = None;
         for (index, node) in self.plan.nodes.iter().enumerate().skip(failed + 1) {
+            if error.is_end() {
+                break;
+            }
             let encloses = |id: &PlanId| id.index() == around;
             if self.plan.children_of(node).iter().any(encloses) {
                 around = index;
-                found = self.text_error(node).or(found);
+                let ended = self.context.check().err();
+                error = ended.or_else(|| self.text_error(node)).unwrap_or(error);
             }
         }
-        found
+        error
     }
 
     fn text_error(&self, node: &PlanNode) -> Option<QueryError> {
@@ -107,6 +128,7 @@ impl<'a, 'c> Evaluator<'a, 'c> {
     /// Takes the value of a node.
     fn take(&mut self, id: PlanId) -> Evaluated {
         let value = self.values[id.index()].take();
+        self.taken += std::mem::take(&mut self.held[id.index()]) as u64;
         value.unwrap_or_else(|| Evaluated::Matrix(Vec::new()))
     }
 
@@ -165,7 +187,7 @@ impl<'a, 'c> Evaluator<'a, 'c> {
     ) -> Result<Evaluated, QueryError> {
         let mut gathered = Vec::new();
         produce(self, &mut |context, series| {
-            context.budget.take(series.column.held())?;
+            context.budget.take(series.held())?;
             gathered.push(series);
             Ok(())
         })?;
@@ -193,6 +215,29 @@ impl<'a, 'c> Evaluator<'a, 'c> {
             PlanKind::Range(_) => Ok(Evaluated::Matrix(Vec::new())),
             PlanKind::Subquery(subquery) => Ok(Evaluated::Matrix(self.series(subquery.expr))),
         }
+    }
+
+    /// Repeats the value of a node that does not change over the grid of its parent.
+    fn repeated(&mut self, node: &PlanNode, value: Evaluated) -> Result<Evaluated, QueryError> {
+        let Some(grid) = node.repeated.filter(|_| !is_range(&node.kind)) else {
+            return Ok(value);
+        };
+        Ok(match value {
+            Evaluated::Matrix(mut series) => {
+                for series in &mut series {
+                    self.context.check()?;
+                    let samples = series.column.samples().saturating_mul(grid.count);
+                    self.context.budget.take(samples)?;
+                    series.column = std::mem::take(&mut series.column).repeated(grid.count);
+                }
+                Evaluated::Matrix(series)
+            }
+            Evaluated::Scalar(values) => {
+                let repeated = |value: &f64| vec![*value; grid.count];
+                Evaluated::Scalar(values.first().map_or_else(Vec::new, repeated))
+            }
+            text @ Evaluated::String(_) => text,
+        })
     }
 
     fn negate(&mut self, node: &PlanNode, operand: PlanId) -> Result<Evaluated, QueryError> {
@@ -269,29 +314,5 @@ fn is_argument_evaluated_by(function: &str, argument: &PlanKind) -> bool {
         PlanKind::Range(_) | PlanKind::Subquery(_) => true,
         PlanKind::Selector(_) => matches!(function, "timestamp" | "start_timestamp"),
         _ => false,
-    }
-}
-
-/// Repeats the value of a node that does not change over the grid of its parent.
-fn repeated(node: &PlanNode, value: Evaluated) -> Evaluated {
-    let Some(grid) = node.repeated else {
-        return value;
-    };
-    if is_range(&node.kind) {
-        return value;
-    }
-    match value {
-        Evaluated::Matrix(mut series) => {
-            for series in &mut series {
-                series.column = std::mem::take(&mut series.column).repeated(grid.count);
-            }
-            Evaluated::Matrix(series)
-        }
-        Evaluated::Scalar(values) => Evaluated::Scalar(
-            values
-                .first()
-                .map_or_else(Vec::new, |v| vec![*v; grid.count]),
-        ),
-        text @ Evaluated::String(_) => text,
     }
 }

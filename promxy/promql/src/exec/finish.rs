@@ -26,7 +26,7 @@ impl Evaluator<'_, '_> {
     ) -> Result<Vec<Series>, QueryError> {
         let mut series = series;
         series.retain(|series| !series.column.is_empty());
-        let samples: usize = series.iter().map(|series| series.column.held()).sum();
+        let samples: usize = series.iter().map(Series::held).sum();
         self.context.budget.take(samples)?;
         self.context.budget.release(samples);
         if !has_duplicates(&series) {
@@ -39,7 +39,7 @@ impl Evaluator<'_, '_> {
                 Err(QueryError::duplicate_labels())
             };
         }
-        joined(series)
+        joined(series, self.context)
     }
 
     /// Joins series with equal labels after an operation that changes nothing but labels. 3.5 refuses them.
@@ -47,7 +47,7 @@ impl Evaluator<'_, '_> {
         if self.context.is_3_5() && has_duplicates(&series) {
             return Err(QueryError::duplicate_labels());
         }
-        joined(series)
+        joined(series, self.context)
     }
 }
 
@@ -61,13 +61,14 @@ fn has_duplicates(series: &[Series]) -> bool {
     !series.iter().all(|series| seen.insert(&series.labels))
 }
 
-fn joined(series: Vec<Series>) -> Result<Vec<Series>, QueryError> {
+fn joined(series: Vec<Series>, context: &Context<'_>) -> Result<Vec<Series>, QueryError> {
     if !has_duplicates(&series) {
         return Ok(series);
     }
     let mut places: HashMap<Labels, usize> = HashMap::new();
     let mut joined: Vec<Series> = Vec::with_capacity(series.len());
     for series in series {
+        context.check()?;
         if let Some(place) = places.get(&series.labels) {
             let taken = joined[*place].column.absorb(series.column);
             taken.map_err(|_| QueryError::duplicate_labels())?;
@@ -94,7 +95,7 @@ pub(crate) fn drop_names(
     if context.is_3_5() && has_duplicates(&series) {
         return Err(QueryError::duplicate_labels());
     }
-    joined(series)
+    joined(series, context)
 }
 
 /// Turns the value of the root into the result of the query.

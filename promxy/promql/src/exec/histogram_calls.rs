@@ -3,8 +3,10 @@
 //! Follows `resetHistograms`, `funcHistogramQuantile` and their neighbours in the reference; pinned by `histograms.test` and
 //! `native_histograms.test`. Which series are the buckets of one classic histogram is found once, not at every step.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use super::column::least_held;
 use super::evaluator::drop_names_now;
 use super::{Bitmap, Column, Evaluated, Evaluator, Grid, Series};
 use crate::annotations::{Raised, Remark};
@@ -33,10 +35,10 @@ impl Evaluator<'_, '_> {
                 self.of_histograms(grid, args[0], FloatHistogram::standard_deviation)
             }
             "histogram_quantile" => {
-                let q = self.quantile_arg(args[0]);
+                let q = self.quantile_arg(args[0])?;
                 let vector = self.series(args[1]);
                 let histograms =
-                    self.histograms(grid, vector, self.plan_node(args[1]).argument_span);
+                    self.histograms(grid, vector, self.plan_node(args[1]).argument_span)?;
                 let vector = self.plan_node(args[1]).argument_span;
                 let spans = Spans {
                     native: self.native_span(args[0], vector),
@@ -51,7 +53,7 @@ impl Evaluator<'_, '_> {
                 let (lower, upper) = (self.scalar(args[0]), self.scalar(args[1]));
                 let vector = self.series(args[2]);
                 let histograms =
-                    self.histograms(grid, vector, self.plan_node(args[2]).argument_span);
+                    self.histograms(grid, vector, self.plan_node(args[2]).argument_span)?;
                 let span = self.native_span(args[0], self.plan_node(args[2]).argument_span);
                 let results = self.fractions(grid, &histograms, (&lower, &upper), span)?;
                 self.merged_steps(grid, results).map(Evaluated::Matrix)
@@ -95,17 +97,17 @@ impl Evaluator<'_, '_> {
     }
 
     /// Takes the quantiles that an argument gives for every step, and warns of those that are none.
-    fn quantile_arg(&mut self, arg: PlanId) -> Vec<f64> {
+    fn quantile_arg(&mut self, arg: PlanId) -> Result<Vec<f64>, QueryError> {
         let q = self.scalar(arg);
         let span = self.plan_node(arg).argument_span;
-        let mut warned: Vec<u64> = Vec::new();
-        for q in q.iter().filter(|q| !(0.0..=1.0).contains(*q)) {
-            if !warned.contains(&q.to_bits()) {
-                warned.push(q.to_bits());
+        let mut warned = HashSet::new();
+        for (step, q) in q.iter().enumerate() {
+            self.context.cancel.check_at(step)?;
+            if !(0.0..=1.0).contains(q) && warned.insert(q.to_bits()) {
                 self.context.annotate(Remark::invalid_quantile(*q), span);
             }
         }
-        q
+        Ok(q)
     }
 
     fn histogram_quantiles(
@@ -116,45 +118,47 @@ impl Evaluator<'_, '_> {
         let label = self.text(args[1]);
         let vector = self.series(args[0]);
         let span = self.plan_node(args[0]).argument_span;
-        let wanted: Vec<Vec<f64>> = args[2..]
+        let wanted: Result<Vec<Vec<f64>>, QueryError> = args[2..]
             .iter()
             .map(|arg| self.quantile_arg(*arg))
             .collect();
-        let histograms = self.histograms(grid, vector, span);
+        let histograms = self.histograms(grid, vector, span)?;
         let spans = Spans {
             native: span,
             classic: span,
         };
-        let mut results = Vec::new();
+        let mut results: Vec<Series> = Vec::new();
+        let mut held = 0;
         let mut fixed = HashSet::new();
-        for q in wanted {
+        for q in wanted? {
             for series in self.quantiles(grid, &histograms, &q, spans, &mut fixed)? {
                 // The label is the quantile, which may be another one at every step.
-                let mut by_quantile: Vec<(u64, Series)> = Vec::new();
+                let mut places: HashMap<u64, usize> = HashMap::new();
                 for (step, value) in series.column.floats() {
-                    let bits = q[step].to_bits();
-                    let known = by_quantile.iter().position(|(known, _)| *known == bits);
-                    let place = known.unwrap_or_else(|| {
-                        let mut builder = LabelsBuilder::new(&series.labels);
-                        builder.set(&label, &open_metrics(q[step]));
-                        by_quantile.push((
-                            bits,
-                            Series {
-                                labels: builder.build(),
+                    self.context.cancel.check_at(step)?;
+                    let place = match places.entry(q[step].to_bits()) {
+                        Entry::Occupied(known) => *known.get(),
+                        Entry::Vacant(new) => {
+                            let mut builder = LabelsBuilder::new(&series.labels);
+                            builder.set(&label, &open_metrics(q[step]));
+                            let labels = builder.build();
+                            self.context.make_room(grid.count)?;
+                            self.context.budget.take(labels.held())?;
+                            held += least_held(grid.count) + labels.held();
+                            results.push(Series {
+                                labels,
                                 drop_name: series.drop_name,
                                 column: Column::empty(grid.count),
-                            },
-                        ));
-                        by_quantile.len() - 1
-                    });
-                    by_quantile[place]
-                        .1
-                        .column
-                        .set_float(grid.count, step, value);
+                            });
+                            *new.insert(results.len() - 1)
+                        }
+                    };
+                    let column: &mut Column = &mut results[place].column;
+                    column.set_float(grid.count, step, value);
                 }
-                results.extend(by_quantile.into_iter().map(|(_, series)| series));
             }
         }
+        self.context.budget.release(held);
         self.merged_steps(grid, results).map(Evaluated::Matrix)
     }
 
@@ -202,7 +206,7 @@ impl Evaluator<'_, '_> {
             }
             results.push(self.classic_series(group, column));
         }
-        self.remark_forced(grid, &forced_at, spans.classic);
+        self.remark_forced(grid, &forced_at, spans.classic)?;
         Ok(results)
     }
 
@@ -212,11 +216,12 @@ impl Evaluator<'_, '_> {
         grid: Grid,
         forced_at: &BTreeMap<usize, Vec<(Option<String>, ForcedMonotonicity)>>,
         span: Span,
-    ) {
+    ) -> Result<(), QueryError> {
         let is_3_5 = self.context.is_3_5();
         let mut raised: BTreeMap<Option<String>, Raised> = BTreeMap::new();
         let first = forced_at.keys().next().copied().unwrap_or(grid.count);
         for step in first..grid.count {
+            self.context.check()?;
             let known: Vec<Option<String>> = raised.keys().cloned().collect();
             for (name, forced) in forced_at.get(&step).into_iter().flatten() {
                 if let Some(raised) = raised.get_mut(name) {
@@ -237,6 +242,7 @@ impl Evaluator<'_, '_> {
             let remark = Remark::forced_monotonicity(name.as_deref(), detail);
             self.context.annotate(remark, span);
         }
+        Ok(())
     }
 
     fn fractions(
@@ -321,12 +327,18 @@ impl Evaluator<'_, '_> {
     }
 
     /// Sorts a vector into native histograms and groups of classic buckets.
-    fn histograms(&mut self, grid: Grid, vector: Vec<Series>, span: Span) -> Histograms {
+    fn histograms(
+        &mut self,
+        grid: Grid,
+        vector: Vec<Series>,
+        span: Span,
+    ) -> Result<Histograms, QueryError> {
         let is_3_5 = self.context.is_3_5();
         let mut groups: HashMap<Labels, usize> = HashMap::new();
         let mut classic: Vec<Classic> = Vec::new();
         let mut native = Vec::new();
         for mut series in vector {
+            self.context.check()?;
             if !series.column.histograms.is_empty() {
                 let histograms = std::mem::take(&mut series.column.histograms);
                 let mut column = Column::empty(grid.count);
@@ -364,6 +376,7 @@ impl Evaluator<'_, '_> {
                 continue;
             };
             let group = &mut classic[*group];
+            self.context.check()?;
             let mut conflicts = Bitmap::none(grid.count);
             for (step, _) in native.column.histograms() {
                 if group
@@ -387,7 +400,7 @@ impl Evaluator<'_, '_> {
                 .retain(|(step, _)| !conflicts.has(*step as usize));
             group.excluded.or_with(&conflicts);
         }
-        Histograms { native, classic }
+        Ok(Histograms { native, classic })
     }
 }
 

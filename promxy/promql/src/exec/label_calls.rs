@@ -9,6 +9,16 @@ use crate::error::QueryError;
 use crate::labels::{LabelsBuilder, METRIC_NAME};
 use crate::plan::{PlanId, PlanKind};
 
+/// How often a pattern may repeat a part of itself.
+const MOST_REPEATED: u64 = 1_000;
+
+/// How much there may be to do to look for a pattern in a value: the length of the one, with repetitions, times that of the other.
+/// A search is not interrupted; this is some seconds.
+const MOST_WORK: u64 = 2_000_000_000;
+
+/// How many bytes a value may have that is made of others. Beyond 16 MiB label sets cut it anyhow.
+const MOST_BYTES: u64 = 1 << 28;
+
 /// What `label_replace` does to the labels of a series.
 pub(super) struct Replacement {
     regex: Regex,
@@ -32,12 +42,24 @@ impl Evaluator<'_, '_> {
             source,
             target,
         } = self.replacement(args)?;
+        let pattern = self.text(args[4]);
+        let pattern_work = (pattern.len() as u64).saturating_mul(match pattern.contains('{') {
+            true => MOST_REPEATED,
+            false => 1,
+        });
+        let template_size = self.text(args[2]).len();
         let mut series = self.series(args[0]);
         for series in &mut series {
             self.context.check()?;
             let value = series.labels.get(&source).unwrap_or_default();
+            let work = pattern_work.saturating_mul(value.len() as u64);
+            let longest = (value.len() as u64 + 1).saturating_mul(template_size as u64);
+            if work > MOST_WORK || longest > MOST_BYTES {
+                return Err(QueryError::TooManySamples);
+            }
             if let Some(text) = regex.expand(&template, value) {
                 set_label(series, &target, &text);
+                self.context.budget.take(series.labels.held())?;
             }
         }
         self.merged(series).map(Evaluated::Matrix)
@@ -85,8 +107,13 @@ impl Evaluator<'_, '_> {
                 .iter()
                 .map(|source| series.labels.get(source).unwrap_or_default())
                 .collect();
+            let values_size: usize = values.iter().map(|value| value.len()).sum();
+            if (values_size + values.len() * separator.len()) as u64 > MOST_BYTES {
+                return Err(QueryError::TooManySamples);
+            }
             let text = values.join(&separator);
             set_label(series, &target, &text);
+            self.context.budget.take(series.labels.held())?;
         }
         self.merged(series).map(Evaluated::Matrix)
     }

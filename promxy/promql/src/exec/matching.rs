@@ -84,7 +84,10 @@ impl ResultLabels<'_> {
         }
         let mut builder = LabelsBuilder::new(&labels);
         for name in included {
-            builder.set(name, one.get(name).unwrap_or_default());
+            let value = one.get(name);
+            if value.is_some() || labels.get(name).is_some() {
+                builder.set(name, value.unwrap_or_default());
+            }
         }
         let labels = builder.build();
         if self.drop_included {

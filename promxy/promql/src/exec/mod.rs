@@ -58,3 +58,14 @@ pub(crate) enum Evaluated {
     Scalar(Vec<f64>),
     String(Text),
 }
+
+impl Evaluated {
+    /// Returns how many samples it counts as against the limit.
+    pub(crate) fn held(&self) -> usize {
+        match self {
+            Self::Matrix(series) => series.iter().map(Series::held).sum(),
+            Self::Scalar(values) => values.len(),
+            Self::String(_) => 0,
+        }
+    }
+}

@@ -151,7 +151,7 @@ impl<'a> Evaluator<'a, '_> {
                 in_order(self.context.threads, inner, compute, |series, computed| {
                     let named = (&series.labels, series.drop_name);
                     output.series(self.context, &call, named, computed?, sink)?;
-                    self.context.budget.release(series.column.held());
+                    self.context.budget.release(series.held());
                     Ok(())
                 })
             }
@@ -226,7 +226,7 @@ impl<'s> Output<'s> {
         context.budget.take(computed.largest)?;
         let column = computed.column?;
         context.budget.release(computed.largest);
-        computed.notes.annotate(context, labels, self.span);
+        computed.notes.annotate(context, labels, self.span)?;
         if column.is_empty() {
             return Ok(());
         }
@@ -376,7 +376,8 @@ impl RangeCall<'_> {
                     trend: &self.scalars[1],
                     error: None,
                 };
-                for window in windows {
+                for (index, window) in windows.iter().enumerate() {
+                    self.cancel.check_at(index)?;
                     kernel.check(window.step)?;
                 }
                 output.of(&mut kernel)
@@ -398,7 +399,7 @@ impl ColumnOutput<'_, '_> {
         let steps = self.call.windowing.grid.count;
         let mut column = Column::empty(steps);
         if !self.samples.has_histograms() {
-            self.notes.invalid_quantile(self.call, self.windows);
+            self.notes.invalid_quantile(self.call, self.windows)?;
             column.values = vec![0.0; steps];
             let mut results = Results {
                 values: &mut column.values,
@@ -408,13 +409,10 @@ impl ColumnOutput<'_, '_> {
             kernel.windows(self.windows, &mut results)?;
             return Ok(column);
         }
-        let mixed = MixedWindows {
-            call: self.call,
-            samples: self.samples,
-        };
+        let mixed = MixedWindows::new(self.call, self.samples)?;
         for window in self.windows {
             self.call.cancel.check(Stage::Evaluation)?;
-            if let Some(sample) = mixed.window(kernel, window, self.notes) {
+            if let Some(sample) = mixed.window(kernel, window, self.notes)? {
                 column.push(steps, window.step, sample);
             }
         }

@@ -4,7 +4,7 @@
 
 use super::aggregate::{Groups, ParamBounds};
 use super::column::least_held;
-use super::{Column, Evaluated, Evaluator, Series};
+use super::{Bitmap, Column, Evaluated, Evaluator, Series};
 use crate::annotations::Remark;
 use crate::error::QueryError;
 use crate::format;
@@ -32,9 +32,12 @@ impl Evaluator<'_, '_> {
         let op = aggregate.op;
         let takes_histograms = op == AggregateOp::Limitk;
         if !takes_histograms && series.iter().any(|s| !s.column.histograms.is_empty()) {
-            let ignored = (0..node.grid.count).any(|step| {
-                count(step) > 0 && series.iter().any(|s| s.column.histogram(step).is_some())
-            });
+            let mut ignored = false;
+            for series in &series {
+                self.context.check()?;
+                let mut histograms = series.column.histograms();
+                ignored = ignored || histograms.any(|(step, _)| count(step) > 0);
+            }
             if ignored {
                 let remark = Remark::ignored_in_aggregation(op.as_str());
                 self.context.annotate(remark, node.span);
@@ -73,11 +76,11 @@ impl Evaluator<'_, '_> {
             return Ok(false);
         }
         if self.context.is_3_5() {
+            let used = self.steps_of_any(param.len(), series)?;
             // Only counts that something would be selected by are looked at.
             for (step, k) in param.iter().enumerate() {
                 let in_range = (-TOO_MANY..TOO_MANY).contains(k);
-                let is_used = || series.iter().any(|series| series.column.steps().has(step));
-                if !in_range && is_used() {
+                if !in_range && used.has(step) {
                     return error(format!(
                         "Scalar value {} overflows int64",
                         format::general(*k)
@@ -120,8 +123,8 @@ impl Evaluator<'_, '_> {
             return Err(QueryError::execution("Ratio value is NaN"));
         }
         // 3.5 looks at ratios only where there is something to select.
-        let is_used = |step| series.iter().any(|series| series.column.steps().has(step));
-        if (0..param.len()).any(|step| param[step].is_nan() && is_used(step)) {
+        let used = self.steps_of_any(param.len(), &series)?;
+        if (0..param.len()).any(|step| param[step].is_nan() && used.has(step)) {
             return Err(QueryError::execution("Ratio value NaN is NaN"));
         }
         let too_high = (bounds.max > 1.0).then_some((bounds.max, 1.0));
@@ -161,10 +164,11 @@ impl Evaluator<'_, '_> {
     ) -> Result<Evaluated, QueryError> {
         let steps = node.grid.count;
         let mut groups = Groups::new(GroupingKey::new(aggregate.grouping.as_ref(), true));
-        let group_of: Vec<usize> = series
-            .iter()
-            .map(|series| groups.find(&series.labels).unwrap_or_else(|new| new))
-            .collect();
+        let mut group_of = Vec::with_capacity(series.len());
+        for series in &series {
+            self.context.check()?;
+            group_of.push(groups.find(&series.labels).unwrap_or_else(|new| new));
+        }
         let mut picked: Vec<Column> = series.iter().map(|_| Column::empty(steps)).collect();
         let mut places = 0;
         // At a single step the order of selection is the order of the result.
@@ -189,8 +193,9 @@ impl Evaluator<'_, '_> {
                 for element in (heap.order)(heap.heap) {
                     let index = element.series;
                     if let Some(sample) = series[index].column.sample(step) {
-                        if picked[index].is_empty() {
-                            self.context.budget.take(least_held(steps))?;
+                        let is_first = picked[index].values.is_empty();
+                        if is_first && picked[index].histograms.is_empty() {
+                            self.context.make_room(steps)?;
                             places += least_held(steps);
                         }
                         picked[index].push(steps, step, sample);
@@ -212,10 +217,20 @@ impl Evaluator<'_, '_> {
         self.context.budget.release(places);
         let output = order.iter().filter_map(|index| picked[*index].take());
         let output: Vec<Series> = output.filter(|series| !series.column.is_empty()).collect();
-        let samples = output.iter().map(|series| series.column.held()).sum();
+        let samples = output.iter().map(Series::held).sum();
         self.context.budget.take(samples)?;
         self.context.budget.release(samples);
         Ok(Evaluated::Matrix(output))
+    }
+
+    /// Returns the steps at which any of the series has a value.
+    fn steps_of_any(&self, steps: usize, series: &[Series]) -> Result<Bitmap, QueryError> {
+        let mut any = Bitmap::none(steps);
+        for series in series {
+            self.context.check()?;
+            any.or_with(&series.column.steps());
+        }
+        Ok(any)
     }
 }
 

@@ -3,7 +3,7 @@
 //! Follows what Go's `time` does with any 64-bit number of seconds, wrapping around included, which is what NaN turns into; pinned
 //! by `functions.test`.
 
-use crate::duration::to_i64;
+use crate::gomath::to_i64;
 
 const SECONDS_PER_DAY: u64 = 86_400;
 const DAYS_PER_400_YEARS: u64 = 146_097;

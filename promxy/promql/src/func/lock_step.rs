@@ -24,7 +24,8 @@ pub(super) const WINDOWS: usize = 32;
 /// How many of them a chain is for.
 pub(super) const LANES: usize = 8;
 
-const CHAINS: usize = WINDOWS / LANES;
+/// How many chains that makes.
+pub(super) const CHAINS: usize = WINDOWS / LANES;
 
 /// After so many turns it is asked whether to go on.
 const TURNS_AT_A_TIME: usize = 1 << 14;
@@ -91,9 +92,28 @@ impl<'v> Turns<'v> {
         )
     }
 
+    /// Lets chains take the numbers of some turns, and returns what `of` reads from a lane of them for every window.
+    #[inline(always)]
+    pub(super) fn fold<S: Simd, C: Chain<S>, R>(
+        &self,
+        simd: S,
+        turns: (usize, usize),
+        chains: [C; CHAINS],
+        results: &Results<'_>,
+        of: impl Fn(&C, usize) -> R,
+    ) -> Result<[R; WINDOWS], QueryError> {
+        let chains = simd.vectorize(
+            #[inline(always)]
+            || self.run(simd, turns, chains, results),
+        )?;
+        Ok(std::array::from_fn(|window| {
+            of(&chains[window / LANES], window % LANES)
+        }))
+    }
+
     /// Lets the chains of all windows take the numbers of some turns.
     #[inline(always)]
-    pub(super) fn run<S: Simd, C: Chain<S>>(
+    fn run<S: Simd, C: Chain<S>>(
         &self,
         simd: S,
         (from, to): (usize, usize),

@@ -3,10 +3,13 @@
 //! Most functions want one kind of sample: those of numbers overlook histograms, and say so if a window has both; rates, sums and
 //! averages refuse such a window. Follows `promql/functions.go`; pinned by `native_histograms.test`.
 
+use std::collections::HashSet;
+
 use super::FloatKernel;
 use super::counts::End;
 use super::rate::Change;
 use crate::annotations::Remark;
+use crate::error::{QueryError, Stage};
 use crate::exec::{Context, RangeCall, RangeFunction, RangeSamples, Sample, Window};
 use crate::histogram::window::{
     self, InstantChange, InstantSample, average, begins_anew, extended_change, extrapolated_change,
@@ -24,27 +27,38 @@ pub(crate) struct Notes {
     mixed: bool,
     /// A window held both kinds of samples, and histograms were overlooked.
     ignored: bool,
-    /// Quantiles outside of 0 to 1.
+    /// Quantiles outside of 0 to 1, and their bits.
     quantiles: Vec<f64>,
+    known_quantiles: HashSet<u64>,
 }
 
 impl Notes {
     /// Notes quantiles outside of 0 to 1 at the steps of windows with numbers.
-    pub(crate) fn invalid_quantile(&mut self, call: &RangeCall<'_>, windows: &[Window]) {
+    pub(crate) fn invalid_quantile(
+        &mut self,
+        call: &RangeCall<'_>,
+        windows: &[Window],
+    ) -> Result<(), QueryError> {
         if call.function != RangeFunction::Quantile {
-            return;
+            return Ok(());
         }
-        for window in windows {
+        for (index, window) in windows.iter().enumerate() {
+            call.cancel.check_at(index)?;
             let q = call.scalars[0][window.step];
-            let known = |known: &f64| known.to_bits() == q.to_bits();
-            if !(0.0..=1.0).contains(&q) && !self.quantiles.iter().any(known) {
+            if !(0.0..=1.0).contains(&q) && self.known_quantiles.insert(q.to_bits()) {
                 self.quantiles.push(q);
             }
         }
+        Ok(())
     }
 
     /// Turns the notes into annotations of a place in the query.
-    pub(crate) fn annotate(&self, context: &mut Context<'_>, labels: &Labels, span: Span) {
+    pub(crate) fn annotate(
+        &self,
+        context: &mut Context<'_>,
+        labels: &Labels,
+        span: Span,
+    ) -> Result<(), QueryError> {
         let name = labels.metric_name();
         if self.mixed {
             context.annotate(Remark::mixed_floats_histograms(name), span);
@@ -52,12 +66,14 @@ impl Notes {
         if self.ignored {
             context.annotate(Remark::ignored_in_mixed_range(name), span);
         }
-        for q in &self.quantiles {
+        for (index, q) in self.quantiles.iter().enumerate() {
+            context.cancel.check_at(index)?;
             context.annotate(Remark::invalid_quantile(*q), span);
         }
         for fact in self.facts.iter() {
             context.annotate(Remark::of_fact(fact, name), span);
         }
+        Ok(())
     }
 }
 
@@ -65,11 +81,43 @@ impl Notes {
 pub(crate) struct MixedWindows<'s> {
     pub(crate) call: &'s RangeCall<'s>,
     pub(crate) samples: &'s RangeSamples<'s>,
+    /// How many changes or resets there are up to each sample, in the order of time, if that is what is asked for.
+    pub(crate) occurrences: Vec<u32>,
 }
 
-impl MixedWindows<'_> {
+impl<'s> MixedWindows<'s> {
+    pub(crate) fn new(
+        call: &'s RangeCall<'s>,
+        samples: &'s RangeSamples<'s>,
+    ) -> Result<Self, QueryError> {
+        let mut windows = Self {
+            call,
+            samples,
+            occurrences: Vec::new(),
+        };
+        if matches!(
+            call.function,
+            RangeFunction::Changes | RangeFunction::Resets
+        ) {
+            windows.occurrences = windows.all_occurrences()?;
+        }
+        Ok(windows)
+    }
+
     /// Computes a window of numbers, histograms or both.
     pub(crate) fn window(
+        &self,
+        kernel: &mut impl FloatKernel,
+        window: &Window,
+        notes: &mut Notes,
+    ) -> Result<Option<Sample>, QueryError> {
+        if self.call.function == RangeFunction::Quantile {
+            notes.invalid_quantile(self.call, std::slice::from_ref(window))?;
+        }
+        Ok(self.value(kernel, window, notes))
+    }
+
+    fn value(
         &self,
         kernel: &mut impl FloatKernel,
         window: &Window,
@@ -88,10 +136,7 @@ impl MixedWindows<'_> {
             RangeFunction::InstantRate | RangeFunction::InstantDelta => {
                 self.instant_change(kernel, window, notes)
             }
-            _ if histograms == 0 => {
-                notes.invalid_quantile(self.call, std::slice::from_ref(window));
-                kernel.window(window).map(Sample::Float)
-            }
+            _ if histograms == 0 => kernel.window(window).map(Sample::Float),
             RangeFunction::Change(_) | RangeFunction::Sum | RangeFunction::Average
                 if floats > 0 =>
             {
@@ -106,7 +151,6 @@ impl MixedWindows<'_> {
             _ if floats == 0 => None,
             _ => {
                 notes.ignored = true;
-                notes.invalid_quantile(self.call, std::slice::from_ref(window));
                 kernel.window(window).map(Sample::Float)
             }
         }
@@ -211,68 +255,90 @@ impl MixedWindows<'_> {
     }
 
     fn last_two(&self, window: &Window) -> Option<[Place; 2]> {
-        let mut places = self.merged(window).rev();
-        let last = places.next()?;
-        let before = places.next()?;
+        let last = self.place_at(End::Last, window)?;
+        let mut rest = *window;
+        match last {
+            Place::Float(index) => rest.to = index,
+            Place::Histogram(index) => rest.histograms_to = index,
+        }
+        let before = self.place_at(End::Last, &rest)?;
         Some([before, last])
     }
 
-    /// Returns the samples of both kinds in the order of time.
-    fn merged(&self, window: &Window) -> impl DoubleEndedIterator<Item = Place> {
-        let floats = (window.from..window.to).map(Place::Float);
-        let histograms = (window.histograms_from..window.histograms_to).map(Place::Histogram);
-        let mut merged: Vec<Place> = floats.chain(histograms).collect();
-        merged.sort_by_key(|place| self.time_of(*place));
-        merged.into_iter()
+    /// The first or last sample; of two at the same time the histogram.
+    fn place_at(&self, end: End, window: &Window) -> Option<Place> {
+        let floats = window.from..window.to;
+        let histograms = window.histograms_from..window.histograms_to;
+        let (mut floats, mut histograms) =
+            (floats.map(Place::Float), histograms.map(Place::Histogram));
+        let (float, histogram) = match end {
+            End::First => (floats.next(), histograms.next()),
+            End::Last => (floats.next_back(), histograms.next_back()),
+        };
+        let (Some(float), Some(histogram)) = (float, histogram) else {
+            return histogram.or(float);
+        };
+        let (float_time, time) = (self.time_of(float), self.time_of(histogram));
+        let float_is_meant = match end {
+            End::First => float_time < time,
+            End::Last => float_time > time,
+        };
+        Some(if float_is_meant { float } else { histogram })
     }
 
-    /// The first or last sample; of two at the same time the histogram.
     fn value_at(&self, end: End, window: &Window) -> Option<Sample> {
-        let place = match end {
-            End::First => {
-                let float = (window.from < window.to).then_some(Place::Float(window.from));
-                let histogram = (window.histograms_from < window.histograms_to)
-                    .then_some(Place::Histogram(window.histograms_from));
-                match (float, histogram) {
-                    (Some(float), Some(histogram))
-                        if self.time_of(float) < self.time_of(histogram) =>
-                    {
-                        float
-                    }
-                    (float, histogram) => histogram.or(float)?,
-                }
-            }
-            End::Last => self.merged(window).next_back()?,
-        };
-        Some(match place {
+        Some(match self.place_at(end, window)? {
             Place::Float(index) => Sample::Float(self.samples.floats().values[index]),
             Place::Histogram(index) => Sample::Histogram(self.samples.histograms[index].clone()),
         })
     }
 
     fn time_at(&self, end: End, window: &Window) -> f64 {
-        let mut places = self.merged(window);
-        let place = match end {
-            End::First => places.next(),
-            End::Last => places.next_back(),
-        };
+        let place = self.place_at(end, window);
         place.map_or(0.0, |place| self.time_of(place) as f64 / 1000.0)
     }
 
     /// Counts changes or resets. From one kind of sample to the other is both.
     fn occurrences(&self, window: &Window) -> Option<u32> {
-        let mut places: Vec<Place> = self.merged(window).collect();
+        // What is before the window in time is so of either kind.
+        let mut first = window.from + window.histograms_from;
+        let end = window.to + window.histograms_to;
         if self.call.extended.is_some() {
-            let inside = places.partition_point(|place| self.time_of(*place) <= window.range_start);
-            if inside == places.len() {
+            let is_before = |time: &i64| *time <= window.range_start;
+            let floats = &self.samples.floats().times[window.from..window.to];
+            let histograms = window.histograms_from..window.histograms_to;
+            let histograms = &self.samples.histogram_times[histograms];
+            let before = floats.partition_point(is_before) + histograms.partition_point(is_before);
+            if first + before == end {
                 return None;
             }
-            places.drain(..inside.saturating_sub(1));
+            first += before.saturating_sub(1);
         }
-        let happened = places
-            .windows(2)
-            .filter(|pair| self.happened(pair[0], pair[1]));
-        Some(happened.count() as u32)
+        Some(self.occurrences[end - 1] - self.occurrences[first])
+    }
+
+    /// Goes over all samples in the order of time; of two at the same time the histogram is the later one.
+    fn all_occurrences(&self) -> Result<Vec<u32>, QueryError> {
+        let (floats, histograms) = (self.samples.floats().times, &self.samples.histogram_times);
+        let count = floats.len() + histograms.len();
+        let mut occurrences = Vec::with_capacity(count);
+        let (mut float, mut so_far, mut before) = (0, 0, None);
+        for index in 0..count {
+            self.call.cancel.check(Stage::Evaluation)?;
+            let histogram = index - float;
+            let place = match (floats.get(float), histograms.get(histogram)) {
+                (Some(time), Some(other)) if time > other => Place::Histogram(histogram),
+                (None, _) => Place::Histogram(histogram),
+                (Some(_), _) => Place::Float(float),
+            };
+            if let Place::Float(_) = place {
+                float += 1;
+            }
+            so_far += u32::from(before.is_some_and(|before| self.happened(before, place)));
+            occurrences.push(so_far);
+            before = Some(place);
+        }
+        Ok(occurrences)
     }
 
     fn happened(&self, before: Place, now: Place) -> bool {

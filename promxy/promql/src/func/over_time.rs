@@ -17,7 +17,7 @@ use fearless_simd::{Level, Simd, dispatch, f64x8};
 use super::exact::{SlidingSum, Units, shared};
 use super::fold::{Fold, fold_rest, fold_window, fold_windows};
 use super::kahan::{Kahan, Mean};
-use super::lock_step::{Chain, LANES, Turns, WINDOWS};
+use super::lock_step::{CHAINS, Chain, Turns, WINDOWS};
 use super::{FloatKernel, Results};
 use crate::error::QueryError;
 use crate::exec::{Floats, Window};
@@ -146,14 +146,8 @@ fn sums_in_lock_step<S: Simd>(
     results: &Results<'_>,
 ) -> Result<[f64; WINDOWS], QueryError> {
     // Negative zero changes nothing that is added to it.
-    let sums = [PlainSums(f64x8::splat(simd, -0.0)); WINDOWS / LANES];
-    let sums = simd.vectorize(
-        #[inline(always)]
-        || numbers.run(simd, (0, turns), sums, results),
-    )?;
-    Ok(std::array::from_fn(|window| {
-        sums[window / LANES].0[window % LANES]
-    }))
+    let sums = [PlainSums(f64x8::splat(simd, -0.0)); CHAINS];
+    numbers.fold(simd, (0, turns), sums, results, |sums, lane| sums.0[lane])
 }
 
 /// A sum for a mean, which is good for nothing once it overflows.

@@ -218,11 +218,5 @@ fn smooth<S: Simd>(
     results: &Results<'_>,
 ) -> Result<[Smoothed; WINDOWS], QueryError> {
     let chains = std::array::from_fn(|chain| Smooth::of(simd, &begun[chain * LANES..]));
-    let chains = simd.vectorize(
-        #[inline(always)]
-        || numbers.run(simd, (2, turns), chains, results),
-    )?;
-    Ok(std::array::from_fn(|window| {
-        chains[window / LANES].window(window % LANES)
-    }))
+    numbers.fold(simd, (2, turns), chains, results, Smooth::window)
 }

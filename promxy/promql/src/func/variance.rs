@@ -14,7 +14,7 @@ use fearless_simd::{Level, Simd, dispatch, f64x8};
 use super::exact::{Units, shared};
 use super::fold::{Fold, fold_rest, fold_window, fold_windows};
 use super::kahan::Kahan;
-use super::lock_step::{Chain, LANES, Turns, WINDOWS};
+use super::lock_step::{CHAINS, Chain, Turns, WINDOWS};
 use super::{FloatKernel, Results};
 use crate::error::QueryError;
 use crate::exec::{Floats, Window};
@@ -167,15 +167,10 @@ fn variances<S: Simd>(
         squares: Sums::nothing(simd),
         before: f64x8::splat(simd, 0.0),
     };
-    let chains = simd.vectorize(
-        #[inline(always)]
-        || numbers.run(simd, (0, turns), [chain; WINDOWS / LANES], results),
-    )?;
-    Ok(std::array::from_fn(|window| {
-        let (chain, lane) = (&chains[window / LANES], window % LANES);
+    numbers.fold(simd, (0, turns), [chain; CHAINS], results, |chain, lane| {
         VarianceFold {
             mean: chain.mean.of(lane),
             squares: chain.squares.of(lane),
         }
-    }))
+    })
 }

@@ -25,6 +25,16 @@ pub use log::{ln, log2, log10};
 pub use pow::pow;
 pub use trig::{cos, sin, tan};
 
+/// Converts as the reference's amd64 machine does: what does not fit becomes the smallest integer.
+pub(crate) fn to_i64(value: f64) -> i64 {
+    const TWO_POW_63: f64 = 9_223_372_036_854_775_808.0;
+    if (-TWO_POW_63..TWO_POW_63).contains(&value) {
+        value as i64
+    } else {
+        i64::MIN
+    }
+}
+
 /// Returns the largest integer that is not above `x`.
 pub fn floor(x: f64) -> f64 {
     x.floor()

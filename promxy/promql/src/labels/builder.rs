@@ -15,6 +15,7 @@ use crate::labels::Labels;
 /// ```
 #[derive(Clone, Debug)]
 pub struct LabelsBuilder {
+    /// Of pairs with the same name the last counts; one without a value is none.
     pairs: Vec<(String, String)>,
 }
 
@@ -30,19 +31,21 @@ impl LabelsBuilder {
 
     /// Sets a label; an empty value removes it.
     pub fn set(&mut self, name: &str, value: &str) {
-        self.remove(name);
         self.pairs.push((name.to_owned(), value.to_owned()));
     }
 
     /// Removes a label.
     pub fn remove(&mut self, name: &str) {
-        self.pairs.retain(|(present, _)| present != name);
+        self.set(name, "");
     }
 
     /// Returns the value of a label as it is by now.
     pub fn get(&self, name: &str) -> Option<&str> {
-        let found = self.pairs.iter().find(|(present, _)| present == name);
-        found.map(|(_, value)| value.as_str())
+        let mut latest = self.pairs.iter().rev();
+        let found = latest.find(|(present, _)| present == name);
+        found
+            .map(|(_, value)| value.as_str())
+            .filter(|value| !value.is_empty())
     }
 
     /// Returns the set.

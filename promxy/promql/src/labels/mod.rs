@@ -36,6 +36,13 @@ const METADATA: [&str; 3] = [METRIC_NAME, "__type__", "__unit__"];
 /// The longest name or value whose length is written as one byte.
 const LONGEST_SHORT: usize = 254;
 
+/// Label sets up to so many bytes are free; of longer ones so many bytes count as a sample.
+const USUAL_SIZE: usize = 1024;
+const BYTES_PER_SAMPLE: usize = 16;
+
+/// Beyond so many listed names, they are searched and not gone over.
+const FEW_NAMES: usize = 8;
+
 /// A set of labels, sorted by name, without empty values. Clones share memory.
 ///
 /// The labels stand behind one another as length-prefixed names and values; the hash is the xxHash64 of those bytes, which is
@@ -92,6 +99,12 @@ impl Labels {
     /// Whether there is no label.
     pub fn is_empty(&self) -> bool {
         self.encoded.is_empty()
+    }
+
+    /// Returns how many samples the set counts as against the limit: what is longer than usual counts by its size, since a
+    /// query can make labels of any length.
+    pub(crate) fn held(&self) -> usize {
+        self.encoded.len().saturating_sub(USUAL_SIZE) / BYTES_PER_SAMPLE
     }
 
     /// Returns the xxHash64 (seed 0) of the length-prefixed names and values.
@@ -173,12 +186,16 @@ impl GroupingKey {
     pub(crate) fn new(grouping: Option<&Grouping>, default_only: bool) -> Self {
         let names = grouping.map(Grouping::labels).unwrap_or_default();
         let only = grouping.map_or(default_only, Grouping::is_only);
-        let names = names.iter().map(|name| name.as_bytes().into()).collect();
+        let mut names: Vec<Box<[u8]>> = names.iter().map(|name| name.as_bytes().into()).collect();
+        names.sort_unstable();
         Self { names, only }
     }
 
     pub(crate) fn push(&mut self, name: &str) {
-        self.names.push(name.as_bytes().into());
+        let at = self
+            .names
+            .partition_point(|listed| **listed < *name.as_bytes());
+        self.names.insert(at, name.as_bytes().into());
     }
 
     pub(crate) fn is_only(&self) -> bool {
@@ -186,6 +203,12 @@ impl GroupingKey {
     }
 
     fn lists(&self, name: &[u8]) -> bool {
+        if self.names.len() > FEW_NAMES {
+            return self
+                .names
+                .binary_search_by(|listed| (**listed).cmp(name))
+                .is_ok();
+        }
         self.names.iter().any(|listed| **listed == *name)
     }
 

@@ -345,7 +345,7 @@ fn write_number(number: &NumberLiteral, out: &mut dyn Write) -> fmt::Result {
         out.write_str("-")?;
     }
     // Here the reference cuts to whole nanoseconds where it rounds elsewhere.
-    let nanos = crate::duration::to_i64(value.abs() * 1e9);
+    let nanos = crate::gomath::to_i64(value.abs() * 1e9);
     write!(out, "{}", SignedDuration::from_nanos(nanos))
 }
 

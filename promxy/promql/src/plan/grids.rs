@@ -79,6 +79,7 @@ impl Plan {
         };
         let mut inherited: Vec<Option<Above>> = vec![None; self.nodes.len()];
         inherited[self.root.index()] = Some(top);
+        let looked_at = self.reference_times(settings.compat);
         for index in (0..self.nodes.len()).rev() {
             let Some(mut above) = inherited[index].take() else {
                 continue;
@@ -88,7 +89,7 @@ impl Plan {
                 above.grid = above.grid.first_only();
                 above.grouping = None;
             }
-            if let Some(info) = self.info_select(index, above.grid, settings) {
+            if let Some(info) = self.info_select(index, above.grid, &looked_at, settings) {
                 self.selects.push(info);
             }
             let next_select = self.selects.len();

@@ -2,7 +2,7 @@
 //!
 //! Follows `infoSelectHints` and `effectiveInfoNameMatchers` in `promql/info.go`.
 
-use super::{InfoPlan, Plan, PlanId, PlanKind, RangeSelector, Select, Settings};
+use super::{InfoPlan, Plan, PlanId, PlanKind, PlanNode, RangeSelector, Select, Settings};
 use crate::Text;
 use crate::exec::Grid;
 use crate::labels::{LabelMatcher, METRIC_NAME};
@@ -38,10 +38,13 @@ pub(crate) fn effective_info_names(matchers: &[LabelMatcher], compat: Compat) ->
 
 impl Plan {
     /// If a node is a call of `info`, returns the select of its info series, which will be the next one.
+    ///
+    /// `looked_at` is what [`Plan::reference_times`] says.
     pub(super) fn info_select(
         &mut self,
         index: usize,
         grid: Grid,
+        looked_at: &[Option<ReferenceTime>],
         settings: &Settings<'_>,
     ) -> Option<Select> {
         let next = self.selects.len();
@@ -59,7 +62,7 @@ impl Plan {
         let mut matchers = effective_info_names(given, settings.compat);
         let others = given.iter().filter(|matcher| matcher.name() != METRIC_NAME);
         matchers.extend(others.cloned());
-        let (at, offset) = self.reference_time(call.args[0], settings.compat);
+        let ReferenceTime { at, offset } = looked_at[call.args[0].index()].unwrap_or_default();
         let (mut start, mut end) = at.map_or((grid.start, grid.end), |at| (at, at));
         start = start
             .saturating_sub(settings.lookback - 1)
@@ -127,39 +130,48 @@ impl Plan {
         }
     }
 
-    /// Returns the time of `@` that the first selector below a node is looked at, if there is one, and by how much before: what
-    /// subqueries around it shift it by counts too, until one of them is pinned. 3.5 overlooks subqueries.
-    fn reference_time(&self, root: PlanId, compat: Compat) -> (Option<i64>, i64) {
-        // Each node with the time and the offset that the subqueries above it give.
-        let mut pending: Vec<(PlanId, Option<i64>, i64)> = vec![(root, None, 0)];
-        while let Some((id, at, offset)) = pending.pop() {
-            let mut push = |id: PlanId| pending.push((id, at, offset));
-            match &self.nodes[id.index()].kind {
-                PlanKind::Selector(selector) | PlanKind::Range(RangeSelector { selector, .. }) => {
-                    return match selector.at {
-                        Some(_) => (selector.at, selector.original_offset),
-                        None => (at, offset.saturating_add(selector.original_offset)),
-                    };
-                }
-                PlanKind::Subquery(subquery) => pending.push(match subquery.at {
-                    _ if compat == Compat::V3_5 => (subquery.expr, None, 0),
-                    Some(_) => (subquery.expr, subquery.at, subquery.original_offset),
-                    None => (
-                        subquery.expr,
-                        at,
-                        offset.saturating_add(subquery.original_offset),
-                    ),
-                }),
-                PlanKind::Negate(operand) => push(*operand),
-                PlanKind::Binary(binary) => [binary.rhs, binary.lhs].into_iter().for_each(push),
-                PlanKind::Call(call) => call.args.iter().rev().copied().for_each(push),
-                PlanKind::Aggregate(aggregate) => {
-                    push(aggregate.expr);
-                    aggregate.param.into_iter().for_each(push);
-                }
-                PlanKind::Number(_) | PlanKind::String(_) => {}
-            }
+    /// Returns, for every node, when the first selector at or below it looks, if there is one: what subqueries around it shift
+    /// it by counts too, until one of them is pinned. 3.5 overlooks subqueries. Nothing without a call of `info`.
+    pub(super) fn reference_times(&self, compat: Compat) -> Vec<Option<ReferenceTime>> {
+        let is_info = |node: &PlanNode| matches!(&node.kind, PlanKind::Call(call) if call.function.name == "info");
+        if !self.nodes.iter().any(is_info) {
+            return Vec::new();
         }
-        (None, 0)
+        let mut times: Vec<Option<ReferenceTime>> = Vec::with_capacity(self.nodes.len());
+        for node in &self.nodes {
+            let below = |id: &PlanId| times[id.index()];
+            let time = match &node.kind {
+                PlanKind::Selector(selector) | PlanKind::Range(RangeSelector { selector, .. }) => {
+                    Some(ReferenceTime {
+                        at: selector.at,
+                        offset: selector.original_offset,
+                    })
+                }
+                PlanKind::Subquery(subquery) => below(&subquery.expr).map(|time| match time.at {
+                    None if compat == Compat::V3_14 => ReferenceTime {
+                        at: subquery.at,
+                        offset: subquery.original_offset.saturating_add(time.offset),
+                    },
+                    _ => time,
+                }),
+                PlanKind::Negate(operand) => below(operand),
+                PlanKind::Binary(binary) => below(&binary.lhs).or_else(|| below(&binary.rhs)),
+                PlanKind::Call(call) => call.args.iter().find_map(below),
+                PlanKind::Aggregate(aggregate) => {
+                    let param = aggregate.param.as_ref().and_then(below);
+                    param.or_else(|| below(&aggregate.expr))
+                }
+                PlanKind::Number(_) | PlanKind::String(_) => None,
+            };
+            times.push(time);
+        }
+        times
     }
+}
+
+/// When a selector looks: the time that it is pinned to, and how far before that or before the step, in milliseconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct ReferenceTime {
+    at: Option<i64>,
+    offset: i64,
 }

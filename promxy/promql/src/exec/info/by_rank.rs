@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use super::{Join, identity};
 use crate::error::QueryError;
-use crate::exec::{Bitmap, Column, Grid, Series};
+use crate::exec::{Bitmap, Column, Context, Grid, Series};
 use crate::labels::Labels;
 
 /// The labels that a series has from step to step, with its samples under each.
@@ -28,9 +28,11 @@ impl<'i> Join<'i> {
         base: &[Series],
         is_info: &[bool],
         grid: Grid,
+        context: &mut Context<'_>,
     ) -> Result<Vec<Enriched>, QueryError> {
         let mut enriched: Vec<Enriched> = base.iter().map(|_| Vec::new()).collect();
         for step in 0..grid.count {
+            context.check()?;
             let samples = base.iter().enumerate();
             let samples = samples.filter_map(|(i, series)| Some((i, series.column.sample(step)?)));
             let mut infos = None;
@@ -54,11 +56,15 @@ impl<'i> Join<'i> {
                     continue;
                 };
                 let parts = &mut enriched[index];
-                let known = parts.iter().position(|(known, _)| *known == labels);
-                let place = known.unwrap_or_else(|| {
-                    parts.push((labels, Column::empty(grid.count)));
-                    parts.len() - 1
-                });
+                let place = match parts.iter().position(|(known, _)| *known == labels) {
+                    Some(known) => known,
+                    None => {
+                        context.make_room(grid.count)?;
+                        context.budget.take(labels.held())?;
+                        parts.push((labels, Column::empty(grid.count)));
+                        parts.len() - 1
+                    }
+                };
                 parts[place].1.push(grid.count, step, sample);
             }
         }

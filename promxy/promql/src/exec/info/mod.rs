@@ -41,17 +41,19 @@ impl Evaluator<'_, '_> {
         for matcher in matchers.iter().filter(|m| m.name() != METRIC_NAME) {
             wanted.entry(matcher.name()).or_default().push(matcher);
         }
-        let is_info: Vec<bool> = base
+        let is_info: Result<Vec<bool>, QueryError> = base
             .iter()
             .map(|series| {
+                self.context.check()?;
                 let name = series.labels.metric_name();
                 let matches = |matcher: &LabelMatcher| matcher.matches(name);
-                match compat {
+                Ok(match compat {
                     Compat::V3_5 => names.iter().any(matches),
                     Compat::V3_14 => names.iter().all(matches),
-                }
+                })
             })
             .collect();
+        let is_info = is_info?;
         let identities = Identities::of(&base, &is_info);
         // 3.5 trips over a second condition on the name.
         let conditions = matchers.iter().filter(|m| m.name() == METRIC_NAME).count();
@@ -79,9 +81,6 @@ impl Evaluator<'_, '_> {
         }
         let join = Join::new(&infos, &wanted, compat);
         let output = join.enrich(base, &is_info, node.grid, self.context)?;
-        let samples = output.iter().map(|series| series.column.samples()).sum();
-        self.context.budget.take(samples)?;
-        self.context.budget.release(samples);
         Ok(Evaluated::Matrix(output))
     }
 }
@@ -132,7 +131,7 @@ fn info_series<'d>(
     series: impl Iterator<Item = &'d SeriesData>,
     grid: Grid,
     plan: &InfoPlan,
-    context: &Context<'_>,
+    context: &mut Context<'_>,
 ) -> Result<Vec<Info>, QueryError> {
     let mut infos = Vec::new();
     for series in series {
@@ -153,6 +152,7 @@ fn info_series<'d>(
             taken.set_float(grid.count, step, time as f64);
         }
         if !taken.is_empty() {
+            context.make_room(grid.count)?;
             infos.push(Info {
                 labels: series.labels.clone(),
                 taken,
@@ -232,7 +232,7 @@ impl<'i> Join<'i> {
         base: Vec<Series>,
         is_info: &[bool],
         grid: Grid,
-        context: &Context<'_>,
+        context: &mut Context<'_>,
     ) -> Result<Vec<Series>, QueryError> {
         let mut any_base = Bitmap::none(grid.count);
         for series in &base {
@@ -241,11 +241,12 @@ impl<'i> Join<'i> {
         for rows in self.places.values().filter(|rows| rows.len() > 1) {
             context.check()?;
             for step in any_base.iter() {
+                context.check()?;
                 self.newest(rows, step)?;
             }
         }
         let by_rank = if self.compat == Compat::V3_5 && self.has_gaps(&base, &any_base) {
-            Some(self.enriched_by_rank(&base, is_info, grid)?)
+            Some(self.enriched_by_rank(&base, is_info, grid, context)?)
         } else {
             None
         };
@@ -279,7 +280,7 @@ impl<'i> Join<'i> {
                 add(series.labels, series.drop_name, series.column)?;
                 continue;
             }
-            for (labels, column) in self.enriched(&series, grid)? {
+            for (labels, column) in self.enriched(&series, grid, context)? {
                 add(labels, series.drop_name, column)?;
             }
         }
@@ -287,7 +288,12 @@ impl<'i> Join<'i> {
     }
 
     /// Returns a series under the labels that it has from step to step.
-    fn enriched(&self, series: &Series, grid: Grid) -> Result<Vec<(Labels, Column)>, QueryError> {
+    fn enriched(
+        &self,
+        series: &Series,
+        grid: Grid,
+        context: &mut Context<'_>,
+    ) -> Result<Vec<(Labels, Column)>, QueryError> {
         let identity = identity(&series.labels);
         let rows: Vec<&Vec<usize>> = self
             .names
@@ -296,6 +302,7 @@ impl<'i> Join<'i> {
             .collect();
         let mut parts: Vec<(Vec<usize>, Option<Labels>, Column)> = Vec::new();
         for step in series.column.steps().iter() {
+            context.check()?;
             let mut chosen = Vec::with_capacity(rows.len());
             for rows in &rows {
                 chosen.extend(self.newest(rows, step)?);
@@ -305,6 +312,10 @@ impl<'i> Join<'i> {
                 place
             } else {
                 let labels = self.labels(&series.labels, &chosen)?;
+                context.make_room(grid.count)?;
+                context
+                    .budget
+                    .take(labels.as_ref().map_or(0, Labels::held))?;
                 parts.push((chosen, labels, Column::empty(grid.count)));
                 parts.len() - 1
             };

@@ -2,8 +2,8 @@
 
 use super::operand::sign;
 use super::{Context, Parser};
-use crate::duration::to_i64;
 use crate::format;
+use crate::gomath::to_i64;
 use crate::parser::ast::{At, ExtendedRange, TimeShift, VectorSelector};
 use crate::parser::token::{Keyword, Preprocessor, TokenKind};
 use crate::parser::{NodeId, NodeKind, ParseError};
