@@ -83,6 +83,7 @@ fn rates_of_twenty(bencher: Bencher<'_, '_>) {
         times: &times,
         histograms: &histograms,
         resets: &window::resets(&histograms, COMPAT),
+        uniform_counters: window::are_uniform_counters(&histograms),
         starts: &[],
         after: 0,
         until: 300_000,

@@ -405,6 +405,7 @@ fn no_histogram_makes_anything_panic() {
             times: &[1_000, 2_000, 3_000],
             histograms: &samples,
             resets: &resets,
+            uniform_counters: window::are_uniform_counters(&samples),
             starts: &[],
             after: 500,
             until: 3_500,

@@ -342,9 +342,10 @@ fn run_out(
         let (engine, storage, text) = (engine.clone(), storage.clone(), text.to_owned());
         let cancel = cancel.clone();
         move || {
-            let query = match range {
-                true => engine.range_query(&text, 0, 5_500_000, 500),
-                false => engine.instant_query(&text, 2_500_000),
+            let query = if range {
+                engine.range_query(&text, 0, 5_500_000, 500)
+            } else {
+                engine.instant_query(&text, 2_500_000)
             };
             let outcome = match query {
                 Ok(query) => {
@@ -362,7 +363,7 @@ fn run_out(
     let begin = Instant::now();
     let first = ended.recv_timeout(TIME);
     cancel.time_out();
-    let shown = &text[..text.len().min(200)];
+    let shown: String = text.chars().take(200).collect();
     let (error, end) = first
         .or_else(|_| ended.recv_timeout(PATIENCE))
         .unwrap_or_else(|_| panic!("does not end: {shown}"));
@@ -442,4 +443,44 @@ fn of_countless_remarks_few_are_kept_and_ten_shown() {
         outcome(query, 20_000).value.err(),
         Some(QueryError::TooManySamples)
     );
+}
+
+#[test]
+fn all_that_a_query_makes_counts_for_the_limit() {
+    let engine = Engine::new(EngineOptions {
+        max_samples: 1_000_000,
+        ..EngineOptions::new(ParserOptions::v3_14().with_all_features())
+    });
+    let mut subject = EngineSubject::new(engine);
+    assert!(run(&Script::parse(&script()).unwrap(), &mut subject).is_empty());
+    let error = |query: &str| {
+        let query = subject.engine.range_query(query, 0, 4_000_000, 1000);
+        let outcome = block_on(
+            query
+                .unwrap()
+                .run(&subject.storage, &CancelToken::default()),
+        );
+        outcome.value.err()
+    };
+    let waiting = "(time() + ".repeat(300) + "1" + &")".repeat(300);
+    let growing =
+        "label_replace(".repeat(26) + "vector(1)" + &", 'l', 'x$1$1', 'l', '(.*)')".repeat(26);
+    let queries = [
+        // One value, repeated at every step.
+        "count(many @ 100 + time())",
+        // A column for every pair of series that ever meet.
+        "count(many + on () group_left () churn)",
+        // A column for every quantile.
+        "count(histogram_quantiles(h_bucket, 'q', time() / 1e10, time() / 2e10, time() / 3e10))",
+        // All of a label for every series.
+        "many + on () group_left (big) label_replace(vector(1), 'big', 'LONG', '', '')",
+        &waiting,
+        &growing,
+    ];
+    let long = "x".repeat(100_000);
+    for query in queries {
+        let query = query.replace("LONG", &long);
+        let shown: String = query.chars().take(100).collect();
+        assert_eq!(error(&query), Some(QueryError::TooManySamples), "{shown}");
+    }
 }

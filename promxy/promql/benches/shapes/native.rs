@@ -39,7 +39,8 @@ fn counted(time: i64, buckets: i64, spans: Vec<Span>, bounds: Vec<f64>) -> Float
         negative_spans: Vec::new(),
         negative_counts: Vec::new(),
         custom_values: bounds,
-        hint: CounterResetHint::Unknown,
+        // As chunks of a storage say it of all but their first.
+        hint: CounterResetHint::NotReset,
     })
     .expect("the bench makes histograms")
 }

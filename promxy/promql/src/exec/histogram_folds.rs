@@ -10,7 +10,7 @@ use crate::histogram::{Facts, FloatHistogram, HistogramAverage, HistogramSum, In
 use crate::parser::{Compat, Span};
 
 /// A fold of histograms.
-pub(super) trait HistogramFold: Sized {
+pub(crate) trait HistogramFold: Sized {
     fn begin(first: &FloatHistogram, compat: Compat) -> Self;
     fn take(&mut self, histogram: &FloatHistogram) -> Result<(), Incompatible>;
     fn facts(&self) -> Facts;

@@ -43,10 +43,12 @@ impl Evaluator<'_, '_> {
             target,
         } = self.replacement(args)?;
         let pattern = self.text(args[4]);
-        let pattern_work = (pattern.len() as u64).saturating_mul(match pattern.contains('{') {
-            true => MOST_REPEATED,
-            false => 1,
-        });
+        let repeated = if pattern.contains('{') {
+            MOST_REPEATED
+        } else {
+            1
+        };
+        let pattern_work = repeated.saturating_mul(pattern.len() as u64);
         let template_size = self.text(args[2]).len();
         let mut series = self.series(args[0]);
         for series in &mut series {

@@ -43,6 +43,7 @@ pub(crate) use context::{Context, SampleBudget};
 pub(crate) use evaluator::Evaluator;
 pub(crate) use finish::result;
 pub(crate) use grid::Grid;
+pub(crate) use histogram_folds::HistogramFold;
 pub(crate) use range_call::RangeCall;
 pub(crate) use range_function::RangeFunction;
 pub(crate) use window::{Floats, RangeSamples, Window};

@@ -386,6 +386,9 @@ impl RangeCall<'_> {
     }
 }
 
+/// How many windows histograms are added up in at a time.
+const WINDOWS_AT_ONCE: usize = 8;
+
 /// Runs kernels over the windows of a series.
 struct ColumnOutput<'s, 'n> {
     call: &'s RangeCall<'s>,
@@ -410,6 +413,17 @@ impl ColumnOutput<'_, '_> {
             return Ok(column);
         }
         let mixed = MixedWindows::new(self.call, self.samples)?;
+        if mixed.fold_histograms() {
+            for group in self.windows.chunks(WINDOWS_AT_ONCE) {
+                let samples = mixed.folded(group, self.notes)?;
+                for (window, sample) in group.iter().zip(samples) {
+                    if let Some(sample) = sample {
+                        column.push(steps, window.step, sample);
+                    }
+                }
+            }
+            return Ok(column);
+        }
         for window in self.windows {
             self.call.cancel.check(Stage::Evaluation)?;
             if let Some(sample) = mixed.window(kernel, window, self.notes)? {

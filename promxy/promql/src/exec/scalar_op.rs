@@ -262,7 +262,11 @@ fn float_columns(
     let holds = compare_floats(op, x, y, steps);
     if !return_bool {
         return Ok(Column {
-            values: x.clone(),
+            values: if holds.is_empty() {
+                Vec::new()
+            } else {
+                x.clone()
+            },
             present: holds,
             histograms: Vec::new(),
         });

@@ -9,7 +9,7 @@ use super::selector::{first_after, first_after_backwards};
 use super::{CancelToken, Grid, Series, histogram_samples};
 use crate::error::QueryError;
 use crate::histogram::FloatHistogram;
-use crate::histogram::window::resets;
+use crate::histogram::window::{are_uniform_counters, resets};
 use crate::parser::{Compat, CounterResetHint};
 use crate::storage::{Samples, is_stale};
 
@@ -116,6 +116,8 @@ pub(crate) struct RangeSamples<'a> {
     pub(crate) histogram_starts: Cow<'a, [i64]>,
     /// Before which histograms there was a reset, once anybody asked.
     resets: OnceCell<Vec<bool>>,
+    /// Whether the histograms are alike, once anybody asked.
+    uniform: OnceCell<bool>,
 }
 
 impl<'a> RangeSamples<'a> {
@@ -130,14 +132,18 @@ impl<'a> RangeSamples<'a> {
         let values = &samples.values[numbers.clone()];
         let has_stale = values.iter().any(|value| is_stale(*value));
         let started = starts(&samples.start_timestamps);
+        let native = windowing.reach(&samples.histogram_timestamps);
+        let histograms = &samples.histograms[native.clone()];
+        let natives_started = starts(&samples.histogram_start_timestamps);
         let mut range = Self {
             times: Cow::Borrowed(&samples.timestamps[numbers.clone()]),
             values: Cow::Borrowed(values),
             starts: Cow::Borrowed(started.get(numbers).unwrap_or_default()),
-            histogram_times: Cow::Borrowed(&samples.histogram_timestamps),
-            histograms: Cow::Borrowed(&samples.histograms),
-            histogram_starts: Cow::Borrowed(starts(&samples.histogram_start_timestamps)),
+            histogram_times: Cow::Borrowed(&samples.histogram_timestamps[native.clone()]),
+            histograms: Cow::Borrowed(histograms),
+            histogram_starts: Cow::Borrowed(natives_started.get(native).unwrap_or_default()),
             resets: OnceCell::new(),
+            uniform: OnceCell::new(),
         };
         if has_stale {
             let keep = |index: usize| !is_stale(values[index]);
@@ -145,8 +151,8 @@ impl<'a> RangeSamples<'a> {
             range.starts = kept(&range.starts, keep);
             range.values = kept(&range.values, keep);
         }
-        if samples.histograms.iter().any(|h| is_stale(h.sum)) {
-            let keep = |index: usize| !is_stale(samples.histograms[index].sum);
+        if histograms.iter().any(|h| is_stale(h.sum)) {
+            let keep = |index: usize| !is_stale(histograms[index].sum);
             range.histogram_times = kept(&range.histogram_times, keep);
             range.histogram_starts = kept(&range.histogram_starts, keep);
             range.histograms = kept(&range.histograms, keep);
@@ -186,6 +192,7 @@ impl<'a> RangeSamples<'a> {
             histograms: Cow::Owned(histograms),
             histogram_starts: Cow::Borrowed(&[]),
             resets: OnceCell::new(),
+            uniform: OnceCell::new(),
         }
     }
 
@@ -200,6 +207,13 @@ impl<'a> RangeSamples<'a> {
     /// Returns before which histograms there was a reset of the counter.
     pub(crate) fn resets(&self, compat: Compat) -> &[bool] {
         self.resets.get_or_init(|| resets(&self.histograms, compat))
+    }
+
+    /// Whether all histograms have the same schema and none is a gauge.
+    pub(crate) fn are_uniform_counters(&self) -> bool {
+        *self
+            .uniform
+            .get_or_init(|| are_uniform_counters(&self.histograms))
     }
 
     pub(crate) fn has_histograms(&self) -> bool {

@@ -10,12 +10,12 @@ use super::counts::End;
 use super::rate::Change;
 use crate::annotations::Remark;
 use crate::error::{QueryError, Stage};
-use crate::exec::{Context, RangeCall, RangeFunction, RangeSamples, Sample, Window};
+use crate::exec::{Context, HistogramFold, RangeCall, RangeFunction, RangeSamples, Sample, Window};
 use crate::histogram::window::{
     self, InstantChange, InstantSample, average, begins_anew, extended_change, extrapolated_change,
     instant_change, sum,
 };
-use crate::histogram::{Fact, Facts, FloatHistogram};
+use crate::histogram::{Fact, Facts, FloatHistogram, HistogramAverage, HistogramSum, Incompatible};
 use crate::labels::Labels;
 use crate::parser::Span;
 
@@ -117,6 +117,68 @@ impl<'s> MixedWindows<'s> {
         Ok(self.value(kernel, window, notes))
     }
 
+    /// Whether windows are sums or averages of nothing but histograms.
+    pub(crate) fn fold_histograms(&self) -> bool {
+        let adds = matches!(
+            self.call.function,
+            RangeFunction::Sum | RangeFunction::Average
+        );
+        adds && self.samples.floats().times.is_empty()
+    }
+
+    /// Adds up the histograms of several windows, going over them once: most are in most of the windows.
+    pub(crate) fn folded(
+        &self,
+        windows: &[Window],
+        notes: &mut Notes,
+    ) -> Result<Vec<Option<Sample>>, QueryError> {
+        match self.call.function {
+            RangeFunction::Sum => self.folded_by::<HistogramSum>(windows, notes),
+            _ => self.folded_by::<HistogramAverage>(windows, notes),
+        }
+    }
+
+    fn folded_by<F: HistogramFold>(
+        &self,
+        windows: &[Window],
+        notes: &mut Notes,
+    ) -> Result<Vec<Option<Sample>>, QueryError> {
+        let (Some(first), Some(last)) = (windows.first(), windows.last()) else {
+            return Ok(Vec::new());
+        };
+        let mut folds: Vec<Option<Result<F, Incompatible>>> =
+            windows.iter().map(|_| None).collect();
+        // Windows begin and end one after the other.
+        let (mut ended, mut begun) = (0, 0);
+        for index in first.histograms_from..last.histograms_to {
+            self.call.cancel.check(Stage::Evaluation)?;
+            let later = &windows[ended..];
+            ended += later.partition_point(|window| window.histograms_to <= index);
+            let others = &windows[begun..];
+            begun += others.partition_point(|window| window.histograms_from <= index);
+            let histogram = &self.samples.histograms[index];
+            for fold in folds.iter_mut().take(begun).skip(ended) {
+                match fold {
+                    None => *fold = Some(Ok(F::begin(histogram, self.call.compat))),
+                    Some(Ok(so_far)) => {
+                        if let Err(incompatible) = so_far.take(histogram) {
+                            *fold = Some(Err(incompatible));
+                        }
+                    }
+                    Some(Err(_)) => {}
+                }
+            }
+        }
+        let results = folds.into_iter().map(|fold| match fold? {
+            Ok(fold) => {
+                let facts = fold.facts();
+                noted((Some(fold.finish()), facts), notes)
+            }
+            Err(incompatible) => noted((None, incompatible.fact().into()), notes),
+        });
+        Ok(results.collect())
+    }
+
     fn value(
         &self,
         kernel: &mut impl FloatKernel,
@@ -167,6 +229,7 @@ impl<'s> MixedWindows<'s> {
             times: &self.samples.histogram_times[range.clone()],
             histograms: &self.samples.histograms[range.clone()],
             resets: &self.samples.resets(compat)[range.clone()],
+            uniform_counters: self.samples.are_uniform_counters(),
             starts: self.samples.histogram_starts.get(range).unwrap_or_default(),
             after: window.range_start,
             until: window.range_end,

@@ -290,9 +290,15 @@ impl<T: Tally> Buckets<T> {
         if tight {
             return;
         }
+        let kept = self.counts.iter().filter(|count| !count.is_zero());
+        let kept = kept.count();
+        if kept == 0 {
+            *self = Self::default();
+            return;
+        }
         let mut compacted = Self {
             runs: Vec::with_capacity(self.runs.len()),
-            counts: Vec::with_capacity(self.counts.len()),
+            counts: Vec::with_capacity(if gap == 0 { kept } else { self.counts.len() }),
         };
         for (index, count) in self.iter().filter(|(_, count)| !count.is_zero()) {
             if let Some(last) = compacted.last_index() {

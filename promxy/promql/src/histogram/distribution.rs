@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::bounds::Schema;
 use super::bucket::Bucket;
 use super::buckets::Buckets;
+use super::custom::same_bounds;
 use super::kahan::Tally;
 
 /// Buckets on both sides of zero and the zero bucket between them, or custom buckets.
@@ -47,6 +48,22 @@ impl<T: Tally> Distribution<T> {
             negative: self.negative.map(&f),
             bounds: Arc::clone(&self.bounds),
         }
+    }
+
+    /// Whether another has the same buckets, so that each number has one to go with; none of them is inside of the zero bucket.
+    pub(super) fn has_buckets_of(&self, other: &Distribution<f64>) -> bool {
+        let outside = |first: Option<i32>| {
+            first.is_none_or(|first| {
+                self.schema.is_custom() || self.schema.bound(first) > self.zero_threshold
+            })
+        };
+        self.schema == other.schema
+            && self.zero_threshold == other.zero_threshold
+            && same_bounds(&self.bounds, &other.bounds)
+            && self.positive.same_layout(&other.positive)
+            && self.negative.same_layout(&other.negative)
+            && outside(self.positive.first_index())
+            && outside(self.negative.first_index())
     }
 
     /// Replaces the numbers of every bucket.

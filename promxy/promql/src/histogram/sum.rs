@@ -97,6 +97,27 @@ impl Total {
     }
 }
 
+/// Moves an average by its share of a histogram with the same buckets, just as if both were divided and subtracted.
+fn move_towards(mean: &mut FloatHistogram, histogram: &FloatHistogram, number: f64) {
+    let step = |mean: &mut f64, new: f64| *mean += new / number - *mean / number;
+    step(&mut mean.count, histogram.count);
+    step(&mut mean.sum, histogram.sum);
+    let (own, other) = (&mut mean.distribution, &histogram.distribution);
+    step(&mut own.zero_count, other.zero_count);
+    let sides = [
+        (&mut own.positive, &other.positive),
+        (&mut own.negative, &other.negative),
+    ];
+    for (own, other) in sides {
+        for (mean, new) in own.counts_mut().iter_mut().zip(other.counts()) {
+            step(mean, *new);
+        }
+    }
+    let mut hint = histogram.hint;
+    merge_hints(&mut hint, mean.hint);
+    merge_hints(&mut mean.hint, hint);
+}
+
 /// The only version that compensates.
 const COMPENSATED: Compat = Compat::V3_14;
 
@@ -248,6 +269,9 @@ impl HistogramAverage {
             self.average = Average::Mean(sum.clone());
         }
         match &mut self.average {
+            Average::Moving(mean) if mean.distribution.has_buckets_of(&histogram.distribution) => {
+                move_towards(mean, histogram, number);
+            }
             Average::Moving(mean) => {
                 let mut step = histogram.clone();
                 step.divide(number, self.compat);

@@ -308,6 +308,7 @@ impl Context<'_> {
                 times: &times,
                 histograms: &histograms,
                 resets: &resets,
+                uniform_counters: window::are_uniform_counters(&histograms),
                 starts: &[],
                 after,
                 until: self.time,

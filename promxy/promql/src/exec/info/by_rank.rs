@@ -56,14 +56,14 @@ impl<'i> Join<'i> {
                     continue;
                 };
                 let parts = &mut enriched[index];
-                let place = match parts.iter().position(|(known, _)| *known == labels) {
-                    Some(known) => known,
-                    None => {
-                        context.make_room(grid.count)?;
-                        context.budget.take(labels.held())?;
-                        parts.push((labels, Column::empty(grid.count)));
-                        parts.len() - 1
-                    }
+                let known = parts.iter().position(|(known, _)| *known == labels);
+                let place = if let Some(place) = known {
+                    place
+                } else {
+                    context.make_room(grid.count)?;
+                    context.budget.take(labels.held())?;
+                    parts.push((labels, Column::empty(grid.count)));
+                    parts.len() - 1
                 };
                 parts[place].1.push(grid.count, step, sample);
             }

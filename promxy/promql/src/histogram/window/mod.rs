@@ -29,6 +29,8 @@ pub struct Window<'a> {
     /// Whether there was a reset between the sample before and each sample, from [`resets`] of the whole series. What it says
     /// of the first sample does not matter.
     pub resets: &'a [bool],
+    /// Whether the samples are known to be [uniform counters](are_uniform_counters), which saves looking at each.
+    pub uniform_counters: bool,
     /// When each sample's counter started, zero where it is not known; empty if no start is known.
     pub starts: &'a [i64],
     /// The window begins after this time.
@@ -61,6 +63,18 @@ pub fn resets(histograms: &[Arc<FloatHistogram>], compat: Compat) -> Vec<bool> {
             before.is_some_and(|before| histogram.detect_reset(before, compat))
         })
         .collect()
+}
+
+/// Whether all samples have the same schema and none is a gauge.
+pub fn are_uniform_counters(histograms: &[Arc<FloatHistogram>]) -> bool {
+    let Some((first, rest)) = histograms.split_first() else {
+        return true;
+    };
+    let schema = first.schema();
+    first.hint != CounterResetHint::Gauge
+        && rest.iter().all(|histogram| {
+            histogram.schema() == schema && histogram.hint != CounterResetHint::Gauge
+        })
 }
 
 /// Reduces the samples of a series to count and sum, for queries that need no more. Resets are found with the help of the

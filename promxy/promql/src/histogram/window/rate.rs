@@ -2,6 +2,8 @@
 //!
 //! Follows `extrapolatedRate` and `histogramRate` in `promql/functions.go`.
 
+use std::ptr;
+
 use super::{Change, Window, begins_anew, overlaps};
 use crate::histogram::arithmetic::{Adjusted, Incompatible};
 use crate::histogram::facts::{Fact, Facts, Operation};
@@ -126,7 +128,7 @@ fn sampled_change(
         return (None, facts);
     }
     let mut schema = last.schema().min(before.schema());
-    if is_counter {
+    if is_counter && !window.uniform_counters {
         for histogram in histograms.iter().skip(1).take(histograms.len() - 2) {
             facts.insert_if(gauge(histogram), Fact::NotACounter);
             schema = schema.min(histogram.schema());
@@ -163,6 +165,12 @@ fn add_before_resets(
     compat: Compat,
 ) -> Result<Facts, Incompatible> {
     let mut facts = Facts::NONE;
+    let is_first =
+        (window.histograms.first()).is_some_and(|sample| ptr::eq(first, sample.as_ref()));
+    let resets = window.resets.get(1..).unwrap_or_default();
+    if is_first && window.starts.is_empty() && !resets.contains(&true) {
+        return Ok(facts);
+    }
     let mut before = first;
     for (i, current) in window.histograms.iter().enumerate().skip(1) {
         facts.insert_if(window.overlaps(i), Fact::StartTimesOverlap);
@@ -220,7 +228,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::histogram::window::resets;
+    use crate::histogram::window::{are_uniform_counters, resets};
 
     /// The change in a window of a minute before each sample's, with samples each minute.
     fn change(
@@ -238,6 +246,7 @@ mod tests {
             times: &times,
             histograms: &histograms,
             resets: &resets(&histograms, compat),
+            uniform_counters: are_uniform_counters(&histograms),
             starts,
             after: 30_000,
             until: texts.len() as i64 * 60_000 + 30_000,
