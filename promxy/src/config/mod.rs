@@ -6,7 +6,7 @@
 //! * [`check`]: what `--check-config` says
 //! * `model`: server groups as the proxy uses them
 //! * `yaml`: text to a tree that knows its lines; `schema`: a tree to sections by tables; `page`: sections to text
-//! * `prometheus`, `server_group`, `http_client`, `discovery`: the tables
+//! * `prometheus`, `server_group`, `http_client`, `discovery`, `relabel`: the tables
 //!
 //! The language is the original's, down to what it lets pass: YAML 1.1, unknown keys ignored, the last of equal keys, Go's durations
 //! in server groups and Prometheus' elsewhere. What passes without a word there is a warning here. Errors have the original's
@@ -19,6 +19,7 @@ mod http_client;
 mod model;
 mod page;
 mod prometheus;
+mod relabel;
 mod schema;
 mod server_group;
 mod time;

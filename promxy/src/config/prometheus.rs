@@ -4,14 +4,13 @@
 
 use promql::SignedDuration;
 
-use crate::labels::relabel::{RawRule, Rule};
-
 use super::{
     discovery::DISCOVERY,
     http_client::{
         AUTHENTICATION, FOLLOWING, FOLLOWING_HTTP1, HEADERS, PROXY, SIGV4, check_client,
         check_tls_version,
     },
+    relabel::RELABEL,
     schema::{Default, Field, Item, Kind, Schema, Section, Shown},
     server_group::PROMXY,
 };
@@ -358,37 +357,3 @@ static LISTENER: Schema = Schema {
     null: None,
     is_open: false,
 };
-
-/// A relabelling rule.
-pub(super) static RELABEL: Schema = Schema {
-    go_type: "relabel.plain",
-    fields: &[&[
-        Field::new("source_labels", Kind::FlowList(&Kind::Text)),
-        Field::new("separator", Kind::Text).default(Default::Text(";")),
-        Field::new("regex", Kind::Text)
-            .default(Default::Text("(.*)"))
-            .shown(Shown::Changed),
-        Field::new("modulus", Kind::Int),
-        Field::new("target_label", Kind::Text),
-        Field::new("replacement", Kind::Text).default(Default::Text("$1")),
-        Field::new("action", Kind::Text).default(Default::Text("replace")),
-    ]],
-    check: |rule| relabel_rule(rule).map(|_| ()),
-    null: Some("empty or null relabeling rule"),
-    is_open: false,
-};
-
-/// Compiles a relabelling rule.
-pub(super) fn relabel_rule(rule: &Section) -> Result<Rule, String> {
-    let raw = RawRule {
-        source_labels: rule.words("source_labels").map(str::to_owned).collect(),
-        separator: rule.text("separator"),
-        regex: rule.text("regex"),
-        modulus: u64::try_from(rule.int("modulus"))
-            .map_err(|_| "modulus is negative".to_owned())?,
-        target_label: rule.text("target_label"),
-        replacement: rule.text("replacement"),
-        action: rule.text("action"),
-    };
-    Rule::new(&raw)
-}

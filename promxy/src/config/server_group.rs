@@ -7,7 +7,7 @@ use crate::labels::metric_relabel::MetricRule;
 use super::{
     discovery::DISCOVERY,
     http_client::SERVER_GROUP_CLIENT,
-    prometheus::RELABEL,
+    relabel::RELABEL,
     schema::{Default, Field, Item, Kind, Schema, Section, Shown},
 };
 

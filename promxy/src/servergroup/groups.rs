@@ -1,6 +1,6 @@
 //! All groups: what queries and the API ask, and what a reload replaces.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use arc_swap::ArcSwap;
 use http::{HeaderName, HeaderValue, header};
@@ -16,13 +16,13 @@ use shared::{
 use tokio::sync::watch;
 
 use super::{
-    decode::Annotations,
     group::{Group, first_of_each},
     keeper,
     member::{Asked as Query, Common, Listed, Member},
     metrics::Counters,
     scatter,
     time_range::Grid,
+    unite::{exemplars, parts, united},
 };
 use crate::{
     config::{Config, HttpClient, Pool, ServerGroup},
@@ -30,7 +30,7 @@ use crate::{
     labels::{Labels, metric_relabel},
     merge,
     series::{Column, Native, Samples},
-    upstream::{Answer, Asked, Asker, Asking, Exemplar, Exemplars, Metadata, Part, Upstream},
+    upstream::{Answer, Asked, Asker, Asking, Exemplars, Metadata, Part, Upstream, UpstreamError},
 };
 
 /// The server groups of a configuration, and the tasks that keep their targets. Clones are handles on the same groups.
@@ -285,29 +285,19 @@ impl MetricSource for Groups {
     }
 }
 
-/// Keeps the answers of groups apart, and unites what they say beside.
-fn parts<D>(answers: Vec<Answer<Vec<crate::series::Series<D>>>>) -> Answer<Vec<Part<D>>> {
-    let mut annotations = Annotations::default();
-    let mut data = Vec::with_capacity(answers.len());
-    for (group, answer) in answers.into_iter().enumerate() {
-        annotations.merge(answer.annotations);
-        let series = answer.data;
-        data.push(Part { group, series });
-    }
-    Answer { data, annotations }
-}
-
-/// Unites answers.
-fn united<T>(answers: Vec<Answer<T>>, unite: impl FnOnce(Vec<T>) -> T) -> Answer<T> {
-    let mut annotations = Annotations::default();
-    let mut data = Vec::with_capacity(answers.len());
-    for answer in answers {
-        annotations.merge(answer.annotations);
-        data.push(answer.data);
-    }
-    Answer {
-        data: unite(data),
-        annotations,
+impl Running {
+    /// Asks every group about each selector, all at once.
+    async fn of_each<'r, T>(
+        &'r self,
+        asked: &'r Asked,
+        ask: impl Fn(&'r Group, Listed<'r>) -> BoxFuture<'r, Result<T, UpstreamError>>,
+    ) -> Result<Vec<T>, UpstreamError> {
+        let all = listed(asked).into_iter();
+        let asking = all.flat_map(|listed| {
+            let groups = self.groups.iter();
+            groups.map(move |group| (group, listed))
+        });
+        scatter::groups(asking.map(|(group, listed)| ask(group, listed)).collect()).await
     }
 }
 
@@ -370,13 +360,9 @@ impl Upstream for Groups {
     fn series<'a>(&'a self, asked: &'a Asked, asker: &'a Asker) -> Asking<'a, Answer<Vec<Labels>>> {
         Box::pin(async move {
             let running = self.0.current.load_full();
-            let all = listed(asked);
-            let asking = all.iter().flat_map(|listed| {
-                let groups = running.groups.iter();
-                groups.map(|group| -> BoxFuture<'_, _> { Box::pin(group.series(*listed, asker)) })
-            });
-            let answers = scatter::groups(asking.collect()).await?;
-            Ok(united(answers, merge::label_sets))
+            let answers =
+                running.of_each(asked, |group, listed| Box::pin(group.series(listed, asker)));
+            Ok(united(answers.await?, merge::label_sets))
         })
     }
 
@@ -387,15 +373,10 @@ impl Upstream for Groups {
     ) -> Asking<'a, Answer<Vec<String>>> {
         Box::pin(async move {
             let running = self.0.current.load_full();
-            let all = listed(asked);
-            let asking = all.iter().flat_map(|listed| {
-                let groups = running.groups.iter();
-                groups.map(|group| -> BoxFuture<'_, _> {
-                    Box::pin(group.label_names(*listed, asker))
-                })
+            let answers = running.of_each(asked, |group, listed| {
+                Box::pin(group.label_names(listed, asker))
             });
-            let answers = scatter::groups(asking.collect()).await?;
-            Ok(united(answers, merge::words))
+            Ok(united(answers.await?, merge::words))
         })
     }
 
@@ -407,15 +388,10 @@ impl Upstream for Groups {
     ) -> Asking<'a, Answer<Vec<String>>> {
         Box::pin(async move {
             let running = self.0.current.load_full();
-            let all = listed(asked);
-            let asking = all.iter().flat_map(|listed| {
-                let groups = running.groups.iter();
-                groups.map(|group| -> BoxFuture<'_, _> {
-                    Box::pin(group.label_values(label, *listed, asker))
-                })
+            let answers = running.of_each(asked, |group, listed| {
+                Box::pin(group.label_values(label, listed, asker))
             });
-            let answers = scatter::groups(asking.collect()).await?;
-            Ok(united(answers, merge::words))
+            Ok(united(answers.await?, merge::words))
         })
     }
 
@@ -441,14 +417,10 @@ impl Upstream for Groups {
     fn exemplars<'a>(&'a self, asked: &'a Asked, asker: &'a Asker) -> Asking<'a, Vec<Exemplars>> {
         Box::pin(async move {
             let running = self.0.current.load_full();
-            let all = listed(asked);
-            let asking = all.iter().flat_map(|listed| {
-                let groups = running.groups.iter();
-                groups
-                    .map(|group| -> BoxFuture<'_, _> { Box::pin(group.exemplars(*listed, asker)) })
+            let answers = running.of_each(asked, |group, listed| {
+                Box::pin(group.exemplars(listed, asker))
             });
-            let answers = scatter::groups(asking.collect()).await?;
-            Ok(united_exemplars(answers.into_iter().flatten()))
+            Ok(exemplars(answers.await?.into_iter().flatten()))
         })
     }
 
@@ -483,27 +455,4 @@ impl Upstream for Groups {
         });
         lossy.map(|group| group.common.ordinal).collect()
     }
-}
-
-/// Unites exemplars by series, each once and in the order of time; the series are sorted.
-fn united_exemplars(found: impl Iterator<Item = Exemplars>) -> Vec<Exemplars> {
-    let mut all: BTreeMap<Labels, Vec<Exemplar>> = BTreeMap::new();
-    for Exemplars { series, exemplars } in found {
-        let known = all.entry(series).or_default();
-        for exemplar in exemplars {
-            let is_known = known.iter().any(|known| {
-                known.timestamp == exemplar.timestamp
-                    && known.value.to_bits() == exemplar.value.to_bits()
-                    && known.labels == exemplar.labels
-            });
-            if !is_known {
-                known.push(exemplar);
-            }
-        }
-    }
-    let all = all.into_iter().map(|(series, mut exemplars)| {
-        exemplars.sort_by_key(|exemplar| exemplar.timestamp);
-        Exemplars { series, exemplars }
-    });
-    all.collect()
 }

@@ -2,7 +2,7 @@
 //!
 //! In reading order:
 //!
-//! * [`Groups`]: all groups; what queries and the API ask
+//! * [`Groups`]: all groups; what queries and the API ask; `unite`: their answers, put together
 //! * `group`: the targets of a group, and their answers as one; `scatter`: when answers are enough; `coverage`: which
 //!   replica saw more
 //! * `member`: one target: what it is asked, and what is made of its answers
@@ -24,5 +24,6 @@ mod request;
 mod scatter;
 pub mod targets;
 pub mod time_range;
+mod unite;
 
 pub use groups::{Groups, NotReady, PrepareError, Prepared};

@@ -1,6 +1,6 @@
 //! What the proxy says about itself: metrics, the log of queries, the list of those that are running.
 //!
-//! * [`Telemetry`]: all of it, and the page of metrics
+//! * [`Telemetry`]: all of it, and the text of the page of metrics
 //! * [`http`], [`engine`], [`reload`]: what is counted; [`summary`]: observations and their quantiles
 //! * [`query_log`], [`active_queries`]: files
 
@@ -19,15 +19,10 @@ use std::{
     },
 };
 
-use ::http::{HeaderMap, StatusCode, header::ACCEPT};
 use shared::metrics::{Family, MetricFamily, Registry, Source};
 
 use self::{engine::Engine, http::Http, reload::Reload};
-use crate::{
-    build_info::{self, VERSION},
-    message::answer::{self, Response},
-    state::State,
-};
+use crate::build_info::{self, VERSION};
 
 /// What is counted.
 pub struct Telemetry {
@@ -80,20 +75,15 @@ impl Telemetry {
         }
     }
 
-    /// Answers a scrape in the form that it accepts.
-    pub fn page(&self, state: &State, headers: &HeaderMap) -> Response {
+    /// Returns the content type and the text for a scrape, in the form that it accepts. Says that the proxy answers queries, or not.
+    pub fn scraped(
+        &self,
+        is_ready: bool,
+        accepted: &str,
+    ) -> Result<(&'static str, Vec<u8>), prometheus::Error> {
         self.other.scrapes.fetch_add(1, Relaxed);
-        let is_ready = state.not_ready().is_none() && !state.is_stopping();
         self.other.ready.store(u64::from(is_ready), Relaxed);
-        let accept = headers.get_all(ACCEPT).iter();
-        let accept: Vec<&str> = accept.filter_map(|value| value.to_str().ok()).collect();
-        match self.registry.negotiated(&accept.join(",")) {
-            Ok((kind, page)) => answer::whole(StatusCode::OK, kind, page),
-            Err(reason) => answer::error(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                &format!("cannot print metrics: {reason}"),
-            ),
-        }
+        self.registry.negotiated(accepted)
     }
 }
 

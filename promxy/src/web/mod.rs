@@ -230,7 +230,7 @@ impl Web {
             Endpoint::Quit => lifecycle::quit(state),
             Endpoint::LifecycleRead => lifecycle::read(),
             Endpoint::Metrics => {
-                let page = state.telemetry.page(state, &request.headers);
+                let page = pages::metrics(state, &request.headers);
                 compress::response(&request.headers, page).await
             }
             Endpoint::Federate => {

@@ -1,6 +1,6 @@
 //! Pages for people and for those who watch processes.
 
-use http::{Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode, header::ACCEPT};
 
 use crate::{
     build_info,
@@ -54,6 +54,20 @@ pub(super) fn ready(state: &State) -> Response {
     match state.not_ready() {
         Some(reason) => unavailable(format!("Promxy is not Ready: {reason}\n")),
         None => answer::whole(StatusCode::OK, PLAIN, "Promxy is Ready.\n"),
+    }
+}
+
+/// The metrics, in the form that a scraper accepts.
+pub(super) fn metrics(state: &State, headers: &HeaderMap) -> Response {
+    let is_ready = state.not_ready().is_none() && !state.is_stopping();
+    let accepted = headers.get_all(ACCEPT).iter();
+    let accepted: Vec<&str> = accepted.filter_map(|value| value.to_str().ok()).collect();
+    match state.telemetry.scraped(is_ready, &accepted.join(",")) {
+        Ok((kind, page)) => answer::whole(StatusCode::OK, kind, page),
+        Err(reason) => answer::error(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            &format!("cannot print metrics: {reason}"),
+        ),
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
 };
 
 use super::{
-    prometheus::relabel_rule,
+    relabel::relabel_rule,
     schema::{Item, Section},
     server_group::{inject_matchers, metric_rule, relative_bounds, time},
 };
