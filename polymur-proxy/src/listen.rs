@@ -12,9 +12,6 @@ use tokio::net::{TcpListener, UdpSocket};
 
 use crate::gateway::reason::system_text;
 
-/// Connections that the kernel keeps until they are accepted.
-const BACKLOG: i32 = 4_096;
-
 /// Why an address cannot be listened on.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{0}")]
@@ -22,13 +19,9 @@ pub struct ListenError(String);
 
 /// Binds a TCP listener.
 pub(crate) async fn tcp(address: &str) -> Result<(TcpListener, SocketAddr), ListenError> {
-    let (place, host_given) = resolve("tcp", address).await?;
+    let place = resolve("tcp", address).await?;
     let bind = || {
-        let socket = socket(Type::STREAM, Protocol::TCP, place, host_given)?;
-        socket.set_reuse_address(true)?;
-        socket.bind(&SockAddr::from(place))?;
-        socket.listen(BACKLOG)?;
-        let listener = TcpListener::from_std(socket.into())?;
+        let listener = TcpListener::from_std(shared::listen::tcp(place)?)?;
         let bound = listener.local_addr()?;
         Ok((listener, bound))
     };
@@ -38,9 +31,15 @@ pub(crate) async fn tcp(address: &str) -> Result<(TcpListener, SocketAddr), List
 /// Binds a UDP socket with as large a receive buffer as the kernel grants.
 pub(crate) async fn udp(address: &str) -> Result<(UdpSocket, SocketAddr), ListenError> {
     const RECEIVE_BUFFER: usize = 8 << 20;
-    let (place, host_given) = resolve("udp", address).await?;
+    let place = resolve("udp", address).await?;
     let bind = || {
-        let socket = socket(Type::DGRAM, Protocol::UDP, place, host_given)?;
+        let domain = Domain::for_address(place);
+        let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
+        socket.set_nonblocking(true)?;
+        if place.is_ipv6() {
+            // All interfaces means those of both versions.
+            socket.set_only_v6(!place.ip().is_unspecified())?;
+        }
         let _granted = socket.set_recv_buffer_size(RECEIVE_BUFFER).is_ok();
         socket.bind(&SockAddr::from(place))?;
         let socket = UdpSocket::from_std(socket.into())?;
@@ -50,21 +49,6 @@ pub(crate) async fn udp(address: &str) -> Result<(UdpSocket, SocketAddr), Listen
     bind().map_err(|reason: io::Error| bind_error("udp", address, &reason))
 }
 
-fn socket(
-    kind: Type,
-    protocol: Protocol,
-    place: SocketAddr,
-    host_given: bool,
-) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(place), kind, Some(protocol))?;
-    socket.set_nonblocking(true)?;
-    if place.is_ipv6() {
-        // All interfaces means those of both versions.
-        socket.set_only_v6(host_given)?;
-    }
-    Ok(socket)
-}
-
 fn bind_error(network: &str, address: &str, reason: &io::Error) -> ListenError {
     ListenError(format!(
         "listen {network} {address}: bind: {}",
@@ -72,20 +56,19 @@ fn bind_error(network: &str, address: &str, reason: &io::Error) -> ListenError {
     ))
 }
 
-/// The address, and whether the text names a host.
-async fn resolve(network: &str, address: &str) -> Result<(SocketAddr, bool), ListenError> {
+async fn resolve(network: &str, address: &str) -> Result<SocketAddr, ListenError> {
     let refuse = |reason: String| ListenError(format!("listen {network}: {reason}"));
     if address.is_empty() {
-        return Ok((all_interfaces(0), false));
+        return Ok(all_interfaces(0));
     }
     let (host, port) = split(address)
         .ok_or_else(|| refuse(format!("address {address}: missing port in address")))?;
     let port = port_number(network, port).map_err(refuse)?;
     if host.is_empty() {
-        return Ok((all_interfaces(port), false));
+        return Ok(all_interfaces(port));
     }
     if let Ok(ip) = host.parse::<IpAddr>() {
-        return Ok((SocketAddr::new(ip, port), true));
+        return Ok(SocketAddr::new(ip, port));
     }
     let found: Vec<SocketAddr> = match tokio::net::lookup_host((host, port)).await {
         Ok(found) => found.collect(),
@@ -94,7 +77,7 @@ async fn resolve(network: &str, address: &str) -> Result<(SocketAddr, bool), Lis
     // One address, that of IPv4 where there are both, as Go.
     let best = found.iter().find(|place| place.is_ipv4()).or(found.first());
     match best {
-        Some(place) => Ok((*place, true)),
+        Some(place) => Ok(*place),
         None => Err(refuse(format!("lookup {host}: no such host"))),
     }
 }
@@ -148,18 +131,18 @@ mod tests {
 
     #[tokio::test]
     async fn addresses_are_those_of_go() {
-        let f = async |address: &str, expected: Result<(&str, bool), &str>| {
+        let f = async |address: &str, expected: Result<&str, &str>| {
             let found = resolve("tcp", address).await;
             let expected = expected
-                .map(|(place, host)| (place.parse().unwrap(), host))
+                .map(|place| place.parse().unwrap())
                 .map_err(|text| ListenError(text.to_owned()));
             assert_eq!(found, expected, "{address}");
         };
-        f("127.0.0.1:2003", Ok(("127.0.0.1:2003", true))).await;
-        f("localhost:2003", Ok(("127.0.0.1:2003", true))).await;
-        f("[::1]:2003", Ok(("[::1]:2003", true))).await;
-        f(":2003", Ok(("[::]:2003", false))).await;
-        f("", Ok(("[::]:0", false))).await;
+        f("127.0.0.1:2003", Ok("127.0.0.1:2003")).await;
+        f("localhost:2003", Ok("127.0.0.1:2003")).await;
+        f("[::1]:2003", Ok("[::1]:2003")).await;
+        f(":2003", Ok("[::]:2003")).await;
+        f("", Ok("[::]:0")).await;
         f(
             "127.0.0.1",
             Err("listen tcp: address 127.0.0.1: missing port in address"),

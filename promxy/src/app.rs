@@ -2,7 +2,7 @@
 
 use std::{
     fmt, io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -19,9 +19,10 @@ use shared::{
         web_config::{Error as WebConfigError, WebConfig, serve_web},
     },
     lifecycle::{Drained, Tasks},
+    listen,
 };
 use tokio::{
-    net::{TcpListener, TcpSocket, lookup_host},
+    net::{TcpListener, lookup_host},
     sync::{Mutex, Semaphore},
 };
 use tokio_util::sync::CancellationToken;
@@ -46,8 +47,6 @@ use crate::{
 
 /// How many clients there may be at a time; more wait in the kernel's queue.
 const CONNECTIONS: usize = 16_384;
-/// How long that queue is, if the system lets it. One that is full makes clients wait for a second and more, health checks too.
-const QUEUE: u32 = 4096;
 /// How long tasks may take to end once nothing is to be served any more.
 const LAST_TASKS: Duration = Duration::from_secs(2);
 /// What stands for no limit where one has to be given.
@@ -310,50 +309,27 @@ async fn bind(address: &str) -> Result<TcpListener, String> {
     let (host, port) = address
         .rsplit_once(':')
         .ok_or_else(|| failed("missing port in address".to_owned()))?;
-    let addresses: Vec<SocketAddr> = if host.is_empty() {
+    let bound = if host.is_empty() {
         let port = port
             .parse()
             .map_err(|_| failed(format!("lookup tcp/{port}: unknown port")))?;
-        vec![
-            (Ipv6Addr::UNSPECIFIED, port).into(),
-            (Ipv4Addr::UNSPECIFIED, port).into(),
-        ]
+        listen::tcp_everywhere(port).and_then(TcpListener::from_std)
     } else {
         let found = lookup_host(address).await;
-        found
+        let found: Vec<SocketAddr> = found
             .map_err(|reason| failed(reason.to_string()))?
-            .collect()
-    };
-    let mut refused = failed("no such host".to_owned());
-    for address in addresses {
-        match listen(address) {
-            Ok(listener) => return Ok(listener),
-            Err(reason) => {
-                let text = match reason.kind() {
-                    io::ErrorKind::AddrInUse => "bind: address already in use".to_owned(),
-                    io::ErrorKind::PermissionDenied => "bind: permission denied".to_owned(),
-                    io::ErrorKind::AddrNotAvailable => {
-                        "bind: cannot assign requested address".to_owned()
-                    }
-                    _ => format!("bind: {reason}"),
-                };
-                refused = failed(text);
-                if reason.kind() == io::ErrorKind::AddrInUse {
-                    break;
-                }
-            }
+            .collect();
+        if found.is_empty() {
+            return Err(failed("no such host".to_owned()));
         }
-    }
-    Err(refused)
-}
-
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() {
-        TcpSocket::new_v4()
-    } else {
-        TcpSocket::new_v6()
-    }?;
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(QUEUE)
+        listen::tcp_at(&*found).await
+    };
+    bound.map_err(|reason| {
+        failed(match reason.kind() {
+            io::ErrorKind::AddrInUse => "bind: address already in use".to_owned(),
+            io::ErrorKind::PermissionDenied => "bind: permission denied".to_owned(),
+            io::ErrorKind::AddrNotAvailable => "bind: cannot assign requested address".to_owned(),
+            _ => format!("bind: {reason}"),
+        })
+    })
 }

@@ -9,6 +9,7 @@
 //! * [`hashing`]: the hash rings of the originals, point for point
 //! * [`lifecycle`]: signals, named tasks and threads, drain with a deadline
 //! * [`logging`]: log lines in the originals' formats, and a throttle for repeated ones
+//! * [`listen`]: TCP listeners
 //! * [`metrics`]: families for a Prometheus registry, and its `/metrics` page
 //! * [`datagram`]: a UDP socket connected to a peer known by name
 //! * [`http`]: serving a router with time limits and drain; over TLS and to those who may (feature `web-config`);
@@ -22,7 +23,7 @@ pub mod discovery;
 pub mod hashing;
 pub mod http;
 pub mod lifecycle;
-mod listen;
+pub mod listen;
 pub mod logging;
 pub mod metrics;
 pub mod regex;

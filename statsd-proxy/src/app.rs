@@ -216,7 +216,7 @@ impl App {
                 place: place.clone(),
                 reason,
             };
-            let listener = TcpListener::bind(place).await.map_err(failed)?;
+            let listener = shared::listen::tcp_at(place).await.map_err(failed)?;
             app.addresses.metrics = listener.local_addr().ok();
             app.metrics = Some(listener);
         }

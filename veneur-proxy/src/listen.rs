@@ -10,7 +10,7 @@
 use std::{
     fmt, fs, io,
     io::Write as _,
-    net::{IpAddr, Ipv6Addr, SocketAddr},
+    net::SocketAddr,
     os::{
         fd::{AsFd as _, OwnedFd, RawFd},
         unix::net::{UnixDatagram, UnixStream},
@@ -23,14 +23,11 @@ use std::{
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use shared::lifecycle::Tasks;
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::Socket;
 use tokio::{
-    net::{TcpListener, TcpStream, UnixListener, lookup_host},
+    net::{TcpListener, TcpStream, UnixListener},
     sync::{OwnedSemaphorePermit, Semaphore},
 };
-
-/// How many connections may wait to be accepted.
-const BACKLOG: i32 = 1024;
 
 /// A bound listener.
 #[derive(Debug)]
@@ -144,36 +141,10 @@ impl fmt::Display for Listener {
 
 /// Binds a TCP address; without a host, all addresses of either family.
 pub(crate) async fn tcp(address: &str) -> io::Result<TcpListener> {
-    let place = match address.strip_prefix(':') {
-        Some(port) => SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), parse(port)?),
-        None => lookup_host(address)
-            .await?
-            .next()
-            .ok_or_else(|| io::Error::other("no such host"))?,
-    };
-    match listen(place) {
-        // A machine without IPv6.
-        Err(_) if address.starts_with(':') => {
-            listen(SocketAddr::from(([0, 0, 0, 0], place.port())))
-        }
-        outcome => outcome,
+    match address.strip_prefix(':') {
+        Some(port) => TcpListener::from_std(shared::listen::tcp_everywhere(parse(port)?)?),
+        None => shared::listen::tcp_at(address).await,
     }
-}
-
-fn listen(place: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(
-        Domain::for_address(place),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
-    if place.is_ipv6() {
-        socket.set_only_v6(false)?;
-    }
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&SockAddr::from(place))?;
-    socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
 }
 
 fn parse<N: std::str::FromStr>(number: &str) -> io::Result<N> {

@@ -8,15 +8,14 @@ mod lengths;
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdListener},
+    net::{IpAddr, SocketAddr, TcpListener as StdListener},
     sync::Arc,
     time::Duration,
 };
 
 use http::{Method, Request, Response, Version, header::HOST};
 use hyper::body::Incoming;
-use shared::{http::web_config::WebConfig, lifecycle::Tasks};
-use socket2::{Domain, Protocol, Socket, Type};
+use shared::{http::web_config::WebConfig, lifecycle::Tasks, listen};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -36,8 +35,6 @@ pub const WORKERS: usize = 2;
 const HEAD: Duration = Duration::from_secs(60);
 /// The longest head of a request, and the most that is read ahead of a slow server.
 const BUFFER: usize = 64 << 10;
-/// How many connections may wait in the kernel until they are accepted.
-const BACKLOG: i32 = 4096;
 /// How long a worker rests when the system cannot give it a connection: out of descriptors, most likely.
 const REST: Duration = Duration::from_millis(100);
 
@@ -57,30 +54,9 @@ pub struct Front {
 /// Binds the listener: an address, or all of both families where the system has IPv6.
 pub fn bind(address: Option<IpAddr>, port: u16) -> io::Result<StdListener> {
     match address {
-        Some(address) => listen((address, port).into()),
-        None => {
-            listen((Ipv6Addr::UNSPECIFIED, port).into()).or_else(|reason| match reason.kind() {
-                io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied => Err(reason),
-                _ => listen((Ipv4Addr::UNSPECIFIED, port).into()),
-            })
-        }
+        Some(address) => listen::tcp((address, port).into()),
+        None => listen::tcp_everywhere(port),
     }
-}
-
-fn listen(address: SocketAddr) -> io::Result<StdListener> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
-    if address.is_ipv6() {
-        socket.set_only_v6(false)?;
-    }
-    socket.set_reuse_address(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    socket.set_nonblocking(true)?;
-    Ok(socket.into())
 }
 
 impl Front {

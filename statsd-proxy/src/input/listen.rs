@@ -15,9 +15,6 @@ use tracing::warn;
 use super::{datagram::DatagramSocket, datagram::enlarge_receive_buffer};
 use crate::config::{Bind, BindHost, UnixBind};
 
-/// Connections that wait to be accepted.
-const TCP_BACKLOG: i32 = 1_024;
-
 /// Binds `sockets` UDP sockets to one port; the kernel spreads senders over them.
 pub(crate) fn udp(
     bind: &Bind,
@@ -51,13 +48,7 @@ pub(crate) fn udp(
 
 /// Binds a TCP listener. Needs a running tokio runtime.
 pub(crate) fn tcp(bind: &Bind) -> io::Result<TcpListener> {
-    let address = address(bind)?;
-    let socket = open(address, Type::STREAM, Protocol::TCP)?;
-    socket.set_reuse_address(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(TCP_BACKLOG)?;
-    socket.set_nonblocking(true)?;
-    TcpListener::from_std(socket.into())
+    TcpListener::from_std(shared::listen::tcp(address(bind)?)?)
 }
 
 /// Binds a Unix stream listener. Needs a running tokio runtime.
@@ -109,20 +100,19 @@ enum Sharing {
 }
 
 fn udp_socket(address: SocketAddr, sharing: Sharing) -> io::Result<Socket> {
-    let socket = open(address, Type::DGRAM, Protocol::UDP)?;
-    if sharing == Sharing::Yes {
-        socket.set_reuse_port(true)?;
-    }
-    socket.bind(&address.into())?;
-    Ok(socket)
-}
-
-fn open(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::DGRAM,
+        Some(Protocol::UDP),
+    )?;
     if address.is_ipv6() {
         // Everything means both families; one IPv6 address means that address.
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }
+    if sharing == Sharing::Yes {
+        socket.set_reuse_port(true)?;
+    }
+    socket.bind(&address.into())?;
     Ok(socket)
 }
 
