@@ -15,7 +15,7 @@ use http::HeaderName;
 use jiff::Timestamp;
 use shared::{
     http::{
-        Limits as ConnectionLimits,
+        Limits as ConnectionLimits, pace,
         web_config::{Error as WebConfigError, WebConfig, serve_web},
     },
     lifecycle::{Drained, Tasks},
@@ -206,6 +206,7 @@ impl App {
         let limits = ConnectionLimits {
             connections: CONNECTIONS,
             request_head: flags.read_timeout.unwrap_or(FOREVER).min(FOREVER),
+            stall: pace::STALL,
             drain: flags.shutdown_timeout.unwrap_or(FOREVER),
         };
         let router = web::router(Arc::clone(&state));

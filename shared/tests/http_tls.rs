@@ -76,6 +76,7 @@ async fn start(limits: Limits) -> Served {
 const LIMITS: Limits = Limits {
     connections: 4,
     request_head: PATIENCE,
+    stall: PATIENCE,
     drain: PATIENCE,
 };
 
@@ -140,7 +141,7 @@ async fn silent_clients_lose_their_places_when_the_time_for_a_handshake_is_over(
     let served = start(Limits {
         connections: 1,
         request_head: Duration::from_millis(100),
-        drain: PATIENCE,
+        ..LIMITS
     })
     .await;
     let mut silent = TcpStream::connect(served.address).await.unwrap();

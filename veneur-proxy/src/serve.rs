@@ -7,15 +7,17 @@ use std::{convert::Infallible, future::Future, net::SocketAddr, sync::Arc, time:
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::Full;
-use hyper::{
-    body::Incoming,
-    rt::{Read, Write},
-    server::conn::http1,
-    service::service_fn,
-};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use shared::lifecycle::Tasks;
-use tokio::{sync::Semaphore, time::timeout};
+use shared::{
+    http::pace::{Paced, STALL},
+    lifecycle::Tasks,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::Semaphore,
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -54,10 +56,10 @@ pub(crate) fn http<H: Handler>(tasks: &Tasks, listener: Listener, handler: Arc<H
             connections.spawn("http connection", async move {
                 match accepted {
                     Accepted::Tcp(stream, peer) => {
-                        connection(TokioIo::new(stream), Some(peer), handler, stop).await;
+                        connection(stream, Some(peer), handler, stop).await;
                     }
                     Accepted::Unix(stream) => {
-                        connection(TokioIo::new(stream), None, handler, stop).await;
+                        connection(stream, None, handler, stop).await;
                     }
                 }
                 drop(place);
@@ -66,7 +68,7 @@ pub(crate) fn http<H: Handler>(tasks: &Tasks, listener: Listener, handler: Arc<H
     });
 }
 
-async fn connection<S: Read + Write + Unpin, H: Handler>(
+async fn connection<S: AsyncRead + AsyncWrite + Unpin, H: Handler>(
     stream: S,
     client: Option<SocketAddr>,
     handler: Arc<H>,
@@ -82,7 +84,7 @@ async fn connection<S: Read + Write + Unpin, H: Handler>(
             .header_read_timeout(HEAD)
             .max_buf_size(READ)
             .title_case_headers(true)
-            .serve_connection(stream, service)
+            .serve_connection(TokioIo::new(Paced::new(stream, STALL)), service)
     );
     let ended = tokio::select! {
         ended = &mut connection => Some(ended),

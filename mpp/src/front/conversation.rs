@@ -9,8 +9,15 @@ use hyper::{
     server::conn::{http1, http2},
     service::service_fn,
 };
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use shared::{http::web_config, lifecycle::Tasks, tls::Stream};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use shared::{
+    http::{
+        pace::{Answer, Answers, Paced, STALL},
+        web_config,
+    },
+    lifecycle::Tasks,
+    tls::Stream,
+};
 use tokio::{net::TcpStream, time::timeout};
 use tracing::debug;
 
@@ -68,7 +75,7 @@ impl Connection {
 
     async fn speak_http1(self, stream: Stream) {
         let is_tls = matches!(stream, Stream::Tls(_));
-        let (stream, lengths) = Watched::new(stream);
+        let (stream, lengths) = Watched::new(Paced::new(stream, STALL));
         let conversation = self.conversation(is_tls, lengths);
         let service = service_fn(|request| Arc::clone(&conversation).answer(request));
         let connection = http1::Builder::new()
@@ -84,14 +91,17 @@ impl Connection {
     /// Its frames say lengths once, so that nothing needs to be watched.
     async fn speak_http2(self, stream: Stream) {
         let conversation = self.conversation(true, Arc::default());
-        let service = service_fn(move |request| Arc::clone(&conversation).answer(request));
-        let connection = http2::Builder::new(TokioExecutor::new())
+        let service = service_fn(move |request| {
+            let answer = Arc::clone(&conversation).answer(request);
+            async move { Ok::<_, Infallible>(answer.await?.map(Answer::new)) }
+        });
+        let connection = http2::Builder::new(Answers::new(STALL))
             .timer(TokioTimer::new())
             .keep_alive_interval(HEAD)
             .keep_alive_timeout(HEAD)
             .max_concurrent_streams(STREAMS)
             .max_header_list_size(BUFFER as u32)
-            .serve_connection(TokioIo::new(stream), service);
+            .serve_connection(TokioIo::new(Paced::new(stream, STALL)), service);
         self.finish(connection, http2::Connection::graceful_shutdown)
             .await;
     }

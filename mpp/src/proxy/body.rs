@@ -10,6 +10,7 @@ use std::{
 use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use shared::http::pace::Arriving;
 use thiserror::Error;
 
 use super::pool::Link;
@@ -23,7 +24,7 @@ pub(crate) enum RequestBody {
     /// A longer one: what was read so far, then the rest as it comes.
     Streamed {
         start: Bytes,
-        rest: Incoming,
+        rest: Arriving<Incoming>,
         left: u64,
     },
 }
@@ -32,7 +33,7 @@ pub(crate) enum RequestBody {
 #[derive(Debug, Error)]
 pub(crate) enum BodyError {
     #[error("the client's body ended early: {0}")]
-    Client(hyper::Error),
+    Client(Box<dyn std::error::Error + Send + Sync>),
     #[error("the client's body is too long")]
     TooLong,
     #[error("the server's answer ended early: {0}")]

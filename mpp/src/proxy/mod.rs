@@ -33,8 +33,11 @@ use http::{
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use shared::{lifecycle::Tasks, tls::client::Client as Tls};
-use tokio::time::timeout;
+use shared::{
+    http::pace::{Arriving, STALL, TooSlow},
+    lifecycle::Tasks,
+    tls::client::Client as Tls,
+};
 use tracing::{debug, warn};
 
 use crate::{backend::Backend, config::Attempts, select::Selector};
@@ -45,8 +48,6 @@ use headers::Origin;
 
 /// How long a request waits for a round of selection when nobody else is left to try.
 const ROUND: Duration = Duration::from_secs(5);
-/// How long a client may be silent in the middle of its body.
-const BODY_SILENCE: Duration = Duration::from_secs(60);
 
 /// Everything that requests share.
 #[derive(Debug)]
@@ -239,10 +240,11 @@ impl Proxy {
     }
 
     /// Reads as much of a body as is kept for another try.
-    async fn read(&self, mut body: Incoming) -> Result<RequestBody, Response<ResponseBody>> {
+    async fn read(&self, body: Incoming) -> Result<RequestBody, Response<ResponseBody>> {
         if body.is_end_stream() {
             return Ok(RequestBody::Whole(Bytes::new()));
         }
+        let mut body = Arriving::new(body, STALL);
         let hint = body.size_hint();
         let most = self.attempts.max_body.unwrap_or(u64::MAX);
         if hint.lower() > most {
@@ -251,16 +253,16 @@ impl Proxy {
         let keep = self.attempts.replay_limit;
         let mut start = BytesMut::new();
         while hint.lower() <= keep as u64 {
-            match timeout(BODY_SILENCE, body.frame()).await {
-                Err(_) => {
+            match body.frame().await {
+                None => return Ok(RequestBody::Whole(start.freeze())),
+                Some(Err(reason)) if TooSlow::is_cause_of(&*reason) => {
                     return Err(refusal::text(
                         StatusCode::REQUEST_TIMEOUT,
                         "the request's body did not come in time",
                     ));
                 }
-                Ok(None) => return Ok(RequestBody::Whole(start.freeze())),
-                Ok(Some(Err(reason))) => return Err(refusal::bad_request(&reason)),
-                Ok(Some(Ok(frame))) => {
+                Some(Err(reason)) => return Err(refusal::bad_request(&reason)),
+                Some(Ok(frame)) => {
                     if let Ok(data) = frame.into_data() {
                         start.extend_from_slice(&data);
                     }

@@ -36,6 +36,7 @@ use http::{
 };
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::{BodyExt as _, Limited};
+use shared::http::pace::TooSlow;
 
 use self::{
     access_log::{Entry, Log},
@@ -204,6 +205,9 @@ impl Web {
             Ok(Err(reason)) if reason.is::<http_body_util::LengthLimitError>() => {
                 let text = "http: request body too large";
                 (StatusCode::PAYLOAD_TOO_LARGE, text)
+            }
+            Ok(Err(reason)) if TooSlow::is_cause_of(&*reason) => {
+                (StatusCode::REQUEST_TIMEOUT, "request timeout")
             }
             Ok(Err(_)) => (StatusCode::BAD_REQUEST, "unexpected EOF"),
         };

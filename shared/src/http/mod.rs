@@ -1,11 +1,13 @@
 //! HTTP serving: an accept loop with limits and drain ([`serve`]), with TLS too (`serve_tls`, feature `tls`), and as
-//! a file in Prometheus' form says (`web_config`, feature `web-config`). The other side is `client` (feature `http-client`).
+//! a file in Prometheus' form says (`web_config`, feature `web-config`). Clients must keep a [`pace`]. The other side is `client`
+//! (feature `http-client`).
 //!
 //! `axum` is used as a router only; the loop is our own because `axum::serve` has no time limits. Handlers get the address
 //! of the client by [`axum::extract::ConnectInfo`].
 
 #[cfg(feature = "http-client")]
 pub mod client;
+pub mod pace;
 #[cfg(feature = "tls")]
 mod secured;
 #[cfg(feature = "web-config")]
@@ -13,10 +15,11 @@ pub mod web_config;
 
 use std::{net::SocketAddr, time::Duration};
 
-use axum::{Router, extract::ConnectInfo};
+use axum::{Router, body::Body, extract::ConnectInfo};
+use http::{Request, Version};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+    rt::{TokioIo, TokioTimer},
     server::{
         conn::auto::Builder,
         graceful::{GracefulShutdown, Watcher},
@@ -30,6 +33,7 @@ use tokio::{
 use tower::ServiceExt as _;
 use tracing::{debug, warn};
 
+use self::pace::{Answer, Answers, Arriving, Paced};
 #[cfg(feature = "tls")]
 pub use self::secured::serve_tls;
 use crate::{lifecycle::Tasks, listen::Places};
@@ -39,8 +43,11 @@ use crate::{lifecycle::Tasks, listen::Places};
 pub struct Limits {
     /// Connections at a time; more wait in the kernel's queue.
     pub connections: usize,
-    /// From the first byte of a request to the end of its head; also for the handshake of TLS.
+    /// From the end of the answer before to the end of a request's head; also for the handshake of TLS.
     pub request_head: Duration,
+    /// How long a client may take nothing of an answer, or send next to nothing of a request's body. Over HTTP/2, how long it
+    /// may be silent when it is asked whether it is there.
+    pub stall: Duration,
     /// How long requests under way may take to finish once the server is to stop.
     pub drain: Duration,
 }
@@ -50,6 +57,7 @@ impl Limits {
     pub const ADMIN: Self = Self {
         connections: 64,
         request_head: Duration::from_secs(10),
+        stall: pace::STALL,
         drain: Duration::from_secs(2),
     };
 }
@@ -118,16 +126,26 @@ fn run<F>(
 
 /// HTTP/1.1 and HTTP/2, within limits.
 #[derive(Clone)]
-struct Protocol(Builder<TokioExecutor>);
+struct Protocol {
+    connections: Builder<Answers>,
+    limits: Limits,
+}
 
 impl Protocol {
     fn new(limits: Limits) -> Self {
-        let mut connections = Builder::new(TokioExecutor::new());
+        let mut connections = Builder::new(Answers::new(limits.stall));
         connections
             .http1()
             .timer(TokioTimer::new())
-            .header_read_timeout(limits.request_head);
-        Self(connections)
+            .header_read_timeout(limits.request_head)
+            .http2()
+            .timer(TokioTimer::new())
+            .keep_alive_interval(limits.stall)
+            .keep_alive_timeout(limits.stall);
+        Self {
+            connections,
+            limits,
+        }
     }
 
     /// Answers the requests of one connection until it ends.
@@ -135,11 +153,29 @@ impl Protocol {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let service = service_fn(move |mut request: http::Request<Incoming>| {
+        let Limits {
+            stall,
+            request_head,
+            ..
+        } = self.limits;
+        let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(ConnectInfo(peer));
-            router.clone().oneshot(request)
+            let version = request.version();
+            let answering = router
+                .clone()
+                .oneshot(request.map(|body| Arriving::new(body, stall)));
+            async move {
+                let response = answering.await;
+                if version != Version::HTTP_2 {
+                    return response;
+                }
+                response.map(|response| response.map(|body| Body::new(Answer::new(body))))
+            }
         });
-        let connection = self.0.serve_connection(TokioIo::new(stream), service);
+        let stream = Paced::new(stream, stall).opening_within(request_head);
+        let connection = self
+            .connections
+            .serve_connection(TokioIo::new(stream), service);
         if let Err(reason) = watcher.watch(connection).await {
             debug!(%peer, reason, "http connection ended early");
         }

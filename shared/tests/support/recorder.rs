@@ -99,6 +99,7 @@ impl Recorder {
         let limits = Limits {
             connections: 64,
             request_head: PATIENCE,
+            stall: PATIENCE,
             drain: PATIENCE,
         };
         match tls {

@@ -27,15 +27,15 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body::{Body, Frame};
-use hyper::{
-    body::Incoming,
-    rt::{Read, Write},
-    server::conn::http2,
-    service::service_fn,
-};
+use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use shared::{lifecycle::Tasks, tls::server::Server};
+use shared::{
+    http::pace::{Paced, STALL},
+    lifecycle::Tasks,
+    tls::server::Server,
+};
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::TcpStream,
     sync::Semaphore,
     time::{Instant, sleep_until, timeout},
@@ -111,18 +111,18 @@ impl Connection {
                 let mut byte = [0];
                 let first = timeout(patience, stream.peek(&mut byte));
                 if matches!(stop.run_until_cancelled(first).await, Some(Ok(Ok(1..)))) {
-                    self.serve(TokioIo::new(stream)).await;
+                    self.serve(stream).await;
                 }
             }
             Some(tls) => match stop.run_until_cancelled(tls.accept(stream, patience)).await {
-                Some(Ok(stream)) => self.serve(TokioIo::new(stream)).await,
+                Some(Ok(stream)) => self.serve(stream).await,
                 Some(Err(reason)) => debug!(error = %reason, "TLS handshake failed"),
                 None => {}
             },
         }
     }
 
-    async fn serve<S: Read + Write + Unpin + Send + 'static>(&self, stream: S) {
+    async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(&self, stream: S) {
         let calls = Arc::new(AtomicUsize::new(0));
         let service = service_fn(|request| {
             let call = UnderWay::begin(&calls);
@@ -138,7 +138,7 @@ impl Connection {
                 .max_concurrent_streams(CALLS)
                 .keep_alive_interval(self.limits.ping_interval)
                 .keep_alive_timeout(self.limits.ping_timeout)
-                .serve_connection(stream, service)
+                .serve_connection(TokioIo::new(Paced::new(stream, STALL)), service)
         );
         let (stop, age) = (self.tasks.stop_token(), self.age());
         let ended = tokio::select! {
