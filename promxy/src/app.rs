@@ -36,7 +36,7 @@ use crate::{
     query::{Limits, Queries, Settings as QuerySettings},
     reload,
     servergroup::Groups,
-    state::{Live, MOST_BYTES, State},
+    state::{Live, State},
     telemetry::{
         Telemetry,
         active_queries::ActiveQueries,
@@ -142,8 +142,8 @@ impl App {
         query_log.switch(log);
         let limits = Limits {
             timeout: flags.query_timeout.unwrap_or(FOREVER),
-            max_samples: u64::try_from(flags.max_samples).unwrap_or(u64::MAX),
-            max_bytes: MOST_BYTES,
+            max_samples: flags.most_samples(),
+            max_bytes: flags.most_bytes(),
             max_concurrency: None,
         };
         let query_settings = QuerySettings {

@@ -27,9 +27,6 @@ use crate::{
     upstream::{Asker, Budget, Upstream, share_of_targets},
 };
 
-/// How many bytes the answers to one request may have, inflated.
-pub const MOST_BYTES: u64 = 4 << 30;
-
 /// What the whole program shares.
 pub struct State {
     /// The command line.
@@ -101,11 +98,13 @@ impl State {
 
     /// Returns who asks, for everything but queries.
     pub fn asker(&self, headers: &HeaderMap) -> Asker {
-        let samples = u64::try_from(self.flags.max_samples).unwrap_or(u64::MAX);
         Asker {
             headers: self.forwarded(headers),
             lookback_ms: None,
-            budget: Arc::new(Budget::new(MOST_BYTES, samples)),
+            budget: Arc::new(Budget::new(
+                self.flags.most_bytes(),
+                self.flags.most_samples(),
+            )),
             deadline: self
                 .flags
                 .query_timeout

@@ -124,7 +124,7 @@ pub struct Budget {
 
 impl Budget {
     /// Allows so many bytes of answers, inflated, and so many samples in them. A series on a grid takes as many samples as the
-    /// grid has times, and the bytes of those that it has none at.
+    /// grid has times, and the bytes of those that it has none at; each takes some bytes more than its text has.
     pub fn new(bytes: u64, samples: u64) -> Self {
         Self {
             bytes_left: AtomicU64::new(bytes),

@@ -47,6 +47,8 @@ pub struct Flags {
     pub query_timeout: Option<Duration>,
     /// How many samples a query may hold.
     pub max_samples: i64,
+    /// How many bytes servers may send for a query, unpacked; negative for any number.
+    pub max_bytes: i64,
     /// How far back a selector looks.
     pub lookback_delta: Duration,
     /// How many queries run at once; negative for any number.
@@ -137,7 +139,22 @@ pub struct Settings {
     pub warnings: Vec<String>,
 }
 
+/// Makes a limit of a number that stands for none if it is negative.
+fn limit(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}
+
 impl Flags {
+    /// Returns how many samples a query may hold.
+    pub fn most_samples(&self) -> u64 {
+        limit(self.max_samples)
+    }
+
+    /// Returns how many bytes servers may send for a query.
+    pub fn most_bytes(&self) -> u64 {
+        limit(self.max_bytes)
+    }
+
     /// Reads the words of a command line, the first of which is the program's name; `variable` looks up the environment.
     pub fn parse(
         words: impl IntoIterator<Item = OsString>,
@@ -302,6 +319,7 @@ impl Flags {
             "web.enable-lifecycle" => self.enable_lifecycle.to_string(),
             "query.timeout" => duration(self.query_timeout),
             "query.max-samples" => self.max_samples.to_string(),
+            "query.max-bytes" => self.max_bytes.to_string(),
             "query.lookback-delta" => duration(Some(self.lookback_delta)),
             "query.max-concurrency" => self.max_concurrency.to_string(),
             "storage.path" => self.storage_path.clone(),

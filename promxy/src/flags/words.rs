@@ -24,7 +24,7 @@ pub(super) enum Takes {
 /// A flag: name, what it takes, default, help.
 pub(super) type Row = (&'static str, Takes, &'static str, &'static str);
 
-const TABLE: [Row; 28] = [
+const TABLE: [Row; 29] = [
     (
         "check-config",
         Takes::Switch,
@@ -105,6 +105,12 @@ const TABLE: [Row; 28] = [
         Takes::Int,
         "50000000",
         "How many samples a query may hold in memory",
+    ),
+    (
+        "query.max-bytes",
+        Takes::Int,
+        "4294967296",
+        "How many bytes servers may send for a query, unpacked; every series counts for some more",
     ),
     (
         "query.lookback-delta",
@@ -230,6 +236,7 @@ impl Reader<'_> {
             enable_lifecycle: self.matches.get_flag("web.enable-lifecycle"),
             query_timeout: self.limit("query.timeout")?,
             max_samples: self.int("query.max-samples")?,
+            max_bytes: self.int("query.max-bytes")?,
             lookback_delta: self.duration("query.lookback-delta")?,
             max_concurrency: self.int("query.max-concurrency")?,
             storage_path: self.text("storage.path"),

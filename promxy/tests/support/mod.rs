@@ -8,19 +8,27 @@ pub(crate) mod stub;
 pub(crate) use shared::testing::client;
 
 use std::{
+    env,
     fmt::Write as _,
     fs,
     io::Read as _,
     path::{Path, PathBuf},
     process::Command,
+    thread,
+    time::{Duration, Instant},
 };
 
 use flate2::read::GzDecoder;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use shared::testing::{eventually, process::Program};
 use tempfile::TempDir;
 
 use client::{Response, request};
+use stub::Stub;
+
+/// How long real servers may take on a busy machine.
+pub(crate) const LONG: Duration = Duration::from_secs(60);
 
 /// The binary under test.
 pub(crate) const PROMXY: &str = env!("CARGO_BIN_EXE_promxy");
@@ -108,6 +116,17 @@ impl Promxy {
         request(self.port, &bytes).unwrap_or_else(|| panic!("no answer to {method} {path}"))
     }
 
+    /// Asks a query at a time in seconds. Returns the result, and all of the answer.
+    #[track_caller]
+    pub(crate) fn query(&self, query: &str, time: i64) -> (Value, Value) {
+        let answer = self.post(
+            "/api/v1/query",
+            &form(&[("query", query), ("time", &time.to_string())]),
+        );
+        let answer: Value = serde_json::from_str(&answer.text()).unwrap();
+        (answer["data"]["result"].clone(), answer)
+    }
+
     /// Sends a form.
     #[track_caller]
     pub(crate) fn post(&self, path: &str, form: &str) -> Response {
@@ -133,6 +152,27 @@ impl Promxy {
     }
 }
 
+/// One server group with these targets, as an item of the list; `keys` are its other keys, a line each.
+pub(crate) fn group(targets: &[&Stub], keys: &str) -> String {
+    let targets: Vec<String> = targets
+        .iter()
+        .map(|stub| format!("'127.0.0.1:{}'", stub.port))
+        .collect();
+    let mut group = format!(
+        "  - static_configs: [{{targets: [{}]}}]\n",
+        targets.join(", ")
+    );
+    for key in keys.lines() {
+        writeln!(group, "    {key}").unwrap();
+    }
+    group
+}
+
+/// A configuration of such groups.
+pub(crate) fn config(groups: &[String]) -> String {
+    format!("promxy:\n  server_groups:\n{}", groups.concat())
+}
+
 /// Writes a request that ends its connection.
 pub(crate) fn bytes_of(method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
     let mut head =
@@ -145,6 +185,51 @@ pub(crate) fn bytes_of(method: &str, path: &str, headers: &[(&str, &str)], body:
     }
     head.push_str("\r\n");
     [head.as_bytes(), body].concat()
+}
+
+/// Writes parameters as a form.
+pub(crate) fn form(params: &[(&str, &str)]) -> String {
+    let mut out = String::new();
+    for (name, value) in params {
+        if !out.is_empty() {
+            out.push('&');
+        }
+        for (part, end) in [(name, "="), (value, "")] {
+            for byte in part.bytes() {
+                if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
+                    out.push(char::from(byte));
+                } else {
+                    write!(out, "%{byte:02X}").unwrap();
+                }
+            }
+            out.push_str(end);
+        }
+    }
+    out
+}
+
+/// Polls with a deadline for real servers.
+#[track_caller]
+pub(crate) fn eventually_long<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + LONG;
+    loop {
+        if let Some(value) = probe() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "gave up waiting for {what}");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Returns what an environment variable names, or says that a test skips.
+pub(crate) fn required(variable: &str) -> Option<PathBuf> {
+    let path = env::var_os(variable).filter(|path| !path.is_empty());
+    if path.is_none() {
+        let is_required = env::var_os("REQUIRE_REAL_SERVERS").is_some();
+        assert!(!is_required, "{variable} is not set");
+        println!("SKIPPED: {variable} is not set");
+    }
+    path.map(PathBuf::from)
 }
 
 /// Starts the binary in a folder.

@@ -5,7 +5,7 @@ use std::{
     net::{Shutdown, TcpListener, TcpStream},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
     time::Duration,
@@ -23,6 +23,15 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
+    /// A parameter, empty if it is not there.
+    pub(crate) fn parameter(&self, name: &str) -> String {
+        let found = self
+            .parameters()
+            .into_iter()
+            .find(|(other, _)| other == name);
+        found.map(|(_, value)| value).unwrap_or_default()
+    }
+
     pub(crate) fn path(&self) -> &str {
         self.target.split('?').next().unwrap()
     }
@@ -86,6 +95,13 @@ pub(crate) enum Reply {
 }
 
 impl Reply {
+    /// A successful answer to a query.
+    pub(crate) fn result(kind: &str, result: &str) -> Self {
+        Self::json(format!(
+            r#"{{"status":"success","data":{{"resultType":"{kind}","result":[{result}]}}}}"#
+        ))
+    }
+
     pub(crate) fn json(body: impl Into<Vec<u8>>) -> Self {
         Self::Answer {
             status: 200,
@@ -103,6 +119,7 @@ pub(crate) struct Stub {
     asked: Arc<Mutex<Vec<Asked>>>,
     stop: Arc<AtomicBool>,
     streams: Arc<Mutex<Vec<TcpStream>>>,
+    open: Arc<AtomicUsize>,
 }
 
 impl Stub {
@@ -115,12 +132,14 @@ impl Stub {
             asked: Arc::default(),
             stop: Arc::default(),
             streams: Arc::default(),
+            open: Arc::default(),
         };
         let (asked, stop, streams) = (
             Arc::clone(&stub.asked),
             Arc::clone(&stub.stop),
             Arc::clone(&stub.streams),
         );
+        let open = Arc::clone(&stub.open);
         thread::spawn(move || {
             for stream in listener.incoming() {
                 if stop.load(Ordering::Relaxed) {
@@ -129,7 +148,12 @@ impl Stub {
                 let Ok(stream) = stream else { continue };
                 streams.lock().unwrap().push(stream.try_clone().unwrap());
                 let (handler, asked) = (Arc::clone(&handler), Arc::clone(&asked));
-                thread::spawn(move || converse(stream, &handler, &asked));
+                let open = Arc::clone(&open);
+                open.fetch_add(1, Ordering::Relaxed);
+                thread::spawn(move || {
+                    converse(stream, &handler, &asked);
+                    open.fetch_sub(1, Ordering::Relaxed);
+                });
             }
         });
         stub
@@ -138,6 +162,21 @@ impl Stub {
     /// Returns all requests so far.
     pub(crate) fn asked(&self) -> Vec<Asked> {
         self.asked.lock().unwrap().clone()
+    }
+
+    /// Returns how many connections there have been, and how many of them are open.
+    pub(crate) fn connections(&self) -> (usize, usize) {
+        let made = self.streams.lock().unwrap().len();
+        (made, self.open.load(Ordering::Relaxed))
+    }
+
+    /// The values of a parameter of all requests so far, in their order.
+    pub(crate) fn asked_for(&self, parameter: &str) -> Vec<String> {
+        let asked = self.asked();
+        let parameters = asked.iter().flat_map(Asked::parameters);
+        parameters
+            .filter_map(|(name, value)| (name == parameter).then_some(value))
+            .collect()
     }
 }
 

@@ -121,6 +121,7 @@ fn series_take_what_they_have_room_for() {
     let size = Size {
         samples: 200,
         empty: 197,
+        series: 2,
     };
     assert_eq!(read(MOST), Ok(size));
     assert_eq!(read(150), Err(DecodeError::TooManySamples(150)));

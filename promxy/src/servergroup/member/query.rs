@@ -311,11 +311,16 @@ impl<S: Sink> Reading<S> {
     }
 }
 
+/// What a series takes beside its labels and samples, in bytes: more than the shortest has text.
+const OF_A_SERIES: usize = 200;
+
 /// Takes from a budget what has been added since it was asked last. Room that stays empty is memory for which no text has come.
 fn take_more(budget: &Budget, before: Size, now: Size) -> Result<(), Failure> {
     take_samples(budget, now.samples.saturating_sub(before.samples))?;
     let empty = now.empty.saturating_sub(before.empty) * size_of::<f64>();
-    budget.take_bytes(empty as u64).map_err(|over| match over {
+    let series = now.series.saturating_sub(before.series) * OF_A_SERIES;
+    let bytes = (empty + series) as u64;
+    budget.take_bytes(bytes).map_err(|over| match over {
         OverBudget::Bytes(most) | OverBudget::Samples(most) => BodyError::OverBudget(most).into(),
     })
 }

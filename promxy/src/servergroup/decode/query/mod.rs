@@ -61,6 +61,8 @@ pub struct Size {
     pub samples: usize,
     /// For how many samples there is room in vain: times of the grid at which series have none.
     pub empty: usize,
+    /// How many there are.
+    pub series: usize,
 }
 
 /// What all visitors share.
@@ -125,6 +127,7 @@ impl<S: Sink> State<S> {
         Size {
             samples: self.most_samples - self.left,
             empty: self.empty,
+            series: self.series.len(),
         }
     }
 
