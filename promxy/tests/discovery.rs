@@ -259,13 +259,8 @@ async fn several_sources_stand_in_the_order_of_the_configuration_and_wait_for_no
     assert_eq!(addresses(&found.borrow()), ["f:1", "h:1", "s:1"]);
 }
 
-#[test]
-fn a_source_that_cannot_be_used_is_refused_before_any_starts() {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    let _entered = runtime.enter();
+#[tokio::test]
+async fn a_source_that_cannot_be_used_is_refused_before_any_starts() {
     let tasks = Tasks::new();
     let f = |keys: &str, expected: &str| {
         let environment = Environment::read(|_| None);
@@ -279,13 +274,8 @@ fn a_source_that_cannot_be_used_is_refused_before_any_starts() {
     );
 }
 
-#[test]
-fn a_source_that_is_out_of_place_fails_for_ever() {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    let _entered = runtime.enter();
+#[tokio::test]
+async fn a_source_that_is_out_of_place_fails_for_ever() {
     let tasks = Tasks::new();
     let environment = Environment::read(|_| None);
     let keys = "    kubernetes_sd_configs:\n    - role: pod\n";

@@ -12,22 +12,21 @@
 
 mod groups_support;
 mod in_memory;
+mod receiver;
+mod support;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    env, fs,
-    io::{Read as _, Write as _},
-    net::TcpStream,
-    process::Command,
+    fs,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
-    time::{Duration, Instant},
 };
 
 use groups_support::{Reply, Seen, Stub, start};
-use in_memory::{Servers, oracle, queries};
+use in_memory::{Servers, comparison::prepared, oracle, queries};
 use promql::{
     CancelToken, Engine, EngineOptions, QueryError,
     parser::ParserOptions,
@@ -36,14 +35,11 @@ use promql::{
 use promxy::{
     api::write_json,
     config::Groups,
-    remote::{
-        self,
-        messages::{BucketSpan, Histogram, Label, Sample, TimeSeries, WriteRequest},
-    },
+    remote::messages::{Label, Sample, TimeSeries},
     servergroup::decode::Annotations,
 };
-use shared::testing::{process::Program, wire::free_tcp_port};
-use tempfile::TempDir;
+use receiver::{Counts, Receiver, message};
+use support::required;
 use tokio::runtime::Runtime;
 
 const PARSER: ParserOptions = ParserOptions::v3_5();
@@ -94,11 +90,7 @@ fn evaluated(storage: &MemoryStorage, request: &Seen) -> Reply {
     let engine = Engine::new(EngineOptions::new(PARSER));
     let text = request.param("query").unwrap();
     let grid = oracle::grid(|name| request.param(name));
-    let query = if grid.is_instant() {
-        engine.instant_query(text, grid.start)
-    } else {
-        engine.range_query(text, grid.start, grid.end, grid.step)
-    };
+    let query = prepared(&engine, text, grid);
     let outcome = query.map(|query| block_on(query.run(storage, &CancelToken::default())));
     let value = outcome.and_then(|outcome| outcome.value);
     let none = Annotations::default();
@@ -148,69 +140,9 @@ fn recorded_answers_of_servers_become_the_answer_of_one_prometheus() {
     );
 }
 
-/// A real server with the series of a group.
-struct Server {
-    _folder: TempDir,
-    port: u16,
-    _program: Program,
-}
-
-impl Server {
-    fn start(binary: &str, load: &Load) -> Self {
-        let folder = TempDir::new().unwrap();
-        let port = free_tcp_port();
-        let path = |name: &str| folder.path().join(name).display().to_string();
-        fs::write(folder.path().join("prometheus.yml"), "global: {}\n").unwrap();
-        let program = Program::spawn(
-            Command::new(binary)
-                .arg(format!("--config.file={}", path("prometheus.yml")))
-                .arg(format!("--storage.tsdb.path={}", path("data")))
-                .arg("--storage.tsdb.retention.time=100y")
-                .arg("--web.enable-remote-write-receiver")
-                .arg("--enable-feature=native-histograms")
-                .arg(format!("--web.listen-address=127.0.0.1:{port}")),
-        );
-        let deadline = Instant::now() + Duration::from_secs(120);
-        while post(port, "/-/ready", "GET", &[]) != Some(200) {
-            assert!(Instant::now() < deadline, "Prometheus did not start");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        for request in writes(load) {
-            let status = post(port, "/api/v1/write", "POST", &remote::encode(&request));
-            assert!(
-                matches!(status, Some(200 | 204)),
-                "remote write: {status:?}"
-            );
-        }
-        Self {
-            _folder: folder,
-            port,
-            _program: program,
-        }
-    }
-}
-
-/// Makes a request and returns the status.
-fn post(port: u16, path: &str, method: &str, body: &[u8]) -> Option<u16> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
-    stream
-        .set_read_timeout(Some(Duration::from_secs(60)))
-        .ok()?;
-    let head = format!(
-        "{method} {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Type: application/x-protobuf\r\n\
-         Content-Encoding: snappy\r\nX-Prometheus-Remote-Write-Version: 0.1.0\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    );
-    stream.write_all(head.as_bytes()).ok()?;
-    stream.write_all(body).ok()?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).ok()?;
-    let text = String::from_utf8_lossy(&answer);
-    text.split_whitespace().nth(1)?.parse().ok()
-}
-
-/// Returns the samples of a group, one request for each time.
-fn writes(load: &Load) -> impl Iterator<Item = WriteRequest> {
+/// Starts a real server with the series of a group, written in the order of time.
+fn holding(binary: &Path, load: &Load) -> Receiver {
+    let server = Receiver::start(binary, "global: {}\n");
     let mut by_time: BTreeMap<i64, Vec<TimeSeries>> = BTreeMap::new();
     for series in &load.series {
         let labels = series.labels.iter().map(|(name, value)| Label {
@@ -223,9 +155,10 @@ fn writes(load: &Load) -> impl Iterator<Item = WriteRequest> {
             at_time.push(time_series(labels.clone(), sample));
         }
     }
-    by_time
-        .into_values()
-        .map(|timeseries| WriteRequest { timeseries })
+    for timeseries in by_time.into_values() {
+        server.write(timeseries);
+    }
+    server
 }
 
 fn time_series(labels: Vec<Label>, sample: &WrittenSample) -> TimeSeries {
@@ -238,50 +171,20 @@ fn time_series(labels: Vec<Label>, sample: &WrittenSample) -> TimeSeries {
             histograms: Vec::new(),
         };
     };
-    // Integers, as counters have them.
-    let parts = histogram.to_parts();
-    let mut before = 0;
-    let deltas = parts.positive_counts.iter().map(|count| {
-        let delta = *count as i64 - before;
-        before = *count as i64;
-        delta
-    });
-    let spans = parts.positive_spans.iter().map(|span| BucketSpan {
-        offset: span.offset,
-        length: span.length,
-    });
-    let histogram = Histogram {
-        count_int: Some(parts.count as u64),
-        sum: parts.sum,
-        schema: parts.schema,
-        zero_threshold: parts.zero_threshold,
-        zero_count_int: Some(parts.zero_count as u64),
-        positive_spans: spans.collect(),
-        positive_deltas: deltas.collect(),
-        timestamp,
-        ..Histogram::default()
-    };
     TimeSeries {
         labels,
         samples: Vec::new(),
-        histograms: vec![histogram],
+        histograms: vec![message(histogram, timestamp, Counts::Integers)],
     }
 }
 
 #[test]
 fn real_servers_answer_as_one_prometheus_would() {
-    let binary = env::var("PROMETHEUS3_BIN").unwrap_or_default();
-    if binary.is_empty() {
-        assert!(
-            env::var("REQUIRE_REAL_SERVERS").is_err(),
-            "PROMETHEUS3_BIN is not set"
-        );
-        println!("SKIPPED: no Prometheus (PROMETHEUS3_BIN)");
+    let Some(binary) = required("PROMETHEUS3_BIN") else {
         return;
-    }
+    };
     let loads: HashMap<String, Load> = oracle::loads().into_iter().collect();
-    let servers =
-        TARGETS.map(|target| Server::start(&binary, &loads[&target.replace(['1', '2'], "")]));
+    let servers = TARGETS.map(|target| holding(&binary, &loads[&target.replace(['1', '2'], "")]));
     let addresses: Vec<String> = servers
         .iter()
         .map(|server| format!("127.0.0.1:{}", server.port))

@@ -10,18 +10,17 @@ mod in_memory;
 
 use std::sync::Arc;
 
-use in_memory::{Group, Likeness, Servers, ask, likeness, points, queries};
-use promql::{
-    CancelToken, Engine, EngineOptions,
-    parser::ParserOptions,
-    testing::{Command, Load, MemoryStorage, Script, block_on},
+use in_memory::{
+    Group, Servers,
+    comparison::{Comparison, load},
+    queries,
 };
+use promql::{parser::ParserOptions, testing::MemoryStorage};
 use promxy::{
     config::Groups,
     labels::{self, Labels},
     servergroup::time_range::Grid,
 };
-use tokio::runtime::Runtime;
 
 /// Metrics of two groups, without the labels of the groups. What a group has, the other need not have.
 const SERIES: [&str; 2] = [
@@ -224,20 +223,12 @@ impl Writer {
     }
 }
 
-fn loads() -> Vec<Load> {
-    let load = |text: &str| match Script::parse(text).unwrap().commands.remove(0) {
-        Command::Load(load) => load,
-        _ => panic!("a load"),
-    };
-    SERIES.into_iter().map(load).collect()
-}
-
 #[test]
 fn random_queries_give_what_the_engine_gives() {
     let parser = ParserOptions::v3_5();
     let mut alone = MemoryStorage::new();
     let mut groups = Vec::new();
-    for (number, mut load) in loads().into_iter().enumerate() {
+    for (number, mut load) in SERIES.map(load).into_iter().enumerate() {
         let mut storage = MemoryStorage::new();
         storage.load(&load);
         let added: Labels = [("az", number.to_string())].into_iter().collect();
@@ -255,10 +246,7 @@ fn random_queries_give_what_the_engine_gives() {
         Groups::Overlapping,
         parser,
     );
-    let engine = Engine::new(EngineOptions::new(parser));
-    let runtime = Runtime::new().unwrap();
-    let (mut equal, mut close, mut failed, mut refused) = (0, 0, 0, 0);
-    let mut wrong = Vec::new();
+    let mut comparison = Comparison::new(parser);
     for seed in 0..6000 {
         let mut writer = Writer(fastrand::Rng::with_seed(seed));
         let depth = writer.0.u8(..4);
@@ -276,42 +264,7 @@ fn random_queries_give_what_the_engine_gives() {
                 step: 60_000,
             },
         };
-        let query = if grid.is_instant() {
-            engine.instant_query(&text, grid.start)
-        } else {
-            engine.range_query(&text, grid.start, grid.end, grid.step)
-        };
-        let Ok(query) = query else {
-            refused += 1;
-            continue;
-        };
-        let expected = block_on(query.run(&alone, &CancelToken::default())).value;
-        let got = ask(&runtime, &queries, &text, grid).map(|outcome| outcome.value);
-        match (expected, got) {
-            (Err(_), Err(_)) => failed += 1,
-            (Ok(expected), Ok(got)) => {
-                let (expected, got) = (points(&expected), points(&got));
-                match likeness(&expected, &got) {
-                    Likeness::Equal => equal += 1,
-                    Likeness::Close => close += 1,
-                    Likeness::Different => wrong.push(format!(
-                        "seed {seed} {text} {grid:?}\n  expected {expected:?}\n  got      {got:?}"
-                    )),
-                }
-            }
-            (expected, got) => wrong.push(format!(
-                "seed {seed} {text} {grid:?}\n  expected {:?}\n  got {:?}",
-                expected.err(),
-                got.err()
-            )),
-        }
+        comparison.compare(&format!("seed {seed}"), (&text, grid), &queries, &alone);
     }
-    println!(
-        "{equal} equal, {close} but for the last digits, {failed} fail alike, {refused} are no queries, {} wrong",
-        wrong.len()
-    );
-    for text in wrong.iter().take(20) {
-        println!("{}", text.chars().take(1200).collect::<String>());
-    }
-    assert!(wrong.is_empty());
+    comparison.conclude();
 }

@@ -10,18 +10,17 @@ mod in_memory;
 
 use std::sync::Arc;
 
-use in_memory::{Group, Likeness, Servers, ask, forwarded, likeness, points, queries};
-use promql::{
-    CancelToken, Engine, EngineOptions,
-    parser::ParserOptions,
-    testing::{Command, Load, MemoryStorage, Script, block_on},
+use in_memory::{
+    Group, Servers,
+    comparison::{Comparison, load},
+    forwarded, queries,
 };
+use promql::{parser::ParserOptions, testing::MemoryStorage};
 use promxy::{
     config::Groups,
     labels::{self, Labels, metric_relabel::MetricRule},
     servergroup::time_range::Grid,
 };
-use tokio::runtime::Runtime;
 
 /// What two groups have.
 const SERIES: [&str; 2] = [
@@ -155,10 +154,7 @@ fn storages(
     rules: &[MetricRule],
     alone: &mut MemoryStorage,
 ) -> MemoryStorage {
-    let mut load: Load = match Script::parse(SERIES[number]).unwrap().commands.remove(0) {
-        Command::Load(load) => load,
-        _ => panic!("a load"),
-    };
+    let mut load = load(SERIES[number]);
     let mut storage = MemoryStorage::new();
     storage.load(&load);
     for series in &mut load.series {
@@ -192,10 +188,7 @@ fn texts() -> Vec<String> {
 #[test]
 fn labels_that_rules_change_group_as_they_do_in_the_answer() {
     let parser = ParserOptions::v3_5();
-    let engine = Engine::new(EngineOptions::new(parser));
-    let runtime = Runtime::new().unwrap();
-    let (mut same, mut failed) = (0, 0);
-    let mut wrong = Vec::new();
+    let mut comparison = Comparison::new(parser);
     for (first, second) in RULES {
         let mut alone = MemoryStorage::new();
         let mut groups = Vec::new();
@@ -212,44 +205,10 @@ fn labels_that_rules_change_group_as_they_do_in_the_answer() {
         servers.relabel = relabel;
         let queries = queries(Arc::new(servers), Groups::Overlapping, parser);
         for (text, grid) in texts().iter().zip(GRIDS.iter().cycle()) {
-            let grid = *grid;
-            let query = if grid.is_instant() {
-                engine.instant_query(text, grid.start)
-            } else {
-                engine.range_query(text, grid.start, grid.end, grid.step)
-            };
-            let expected = block_on(query.unwrap().run(&alone, &CancelToken::default())).value;
-            let got = ask(&runtime, &queries, text, grid).map(|outcome| outcome.value);
-            let (expected, got) = match (expected, got) {
-                (Ok(expected), Ok(got)) => (points(&expected), points(&got)),
-                (Err(_), Err(_)) => {
-                    failed += 1;
-                    continue;
-                }
-                (expected, got) => {
-                    wrong.push(format!(
-                        "{first:?} {second:?} {text}\n  expected {:?}\n  got      {:?}",
-                        expected.err(),
-                        got.err()
-                    ));
-                    continue;
-                }
-            };
-            if likeness(&expected, &got) == Likeness::Different {
-                wrong.push(format!(
-                    "{first:?} {second:?} {text} {grid:?}\n  expected {expected:?}\n  got      {got:?}"
-                ));
-            } else {
-                same += 1;
-            }
+            let name = format!("{first:?} {second:?}");
+            comparison.compare(&name, (text, *grid), &queries, &alone);
         }
     }
-    println!(
-        "{same} the same, {failed} fail alike, {} wrong",
-        wrong.len()
-    );
-    for text in wrong.iter().take(20) {
-        println!("{}", text.chars().take(1500).collect::<String>());
-    }
-    assert!(wrong.is_empty());
+    assert_eq!(comparison.refused, 0);
+    comparison.conclude();
 }

@@ -11,9 +11,10 @@
 )]
 
 mod groups_support;
+mod receiver;
 mod support;
 
-use std::{collections::BTreeMap, env, fs, process::Command, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use promql::{
     histogram::{CounterResetHint, FloatHistogram},
@@ -21,77 +22,24 @@ use promql::{
     storage::{is_stale, stale_marker},
 };
 use promxy::{
-    remote::{
-        encode,
-        messages::{BucketSpan, Histogram, Label, Sample, TimeSeries, WriteRequest},
-    },
+    remote::messages::{Label, Sample, TimeSeries},
     upstream::{Asker, Upstream as _},
 };
+use receiver::{Counts, Receiver, message};
 use serde_json::Value;
-use shared::testing::{eventually, process::Program, wire::free_tcp_port};
-use support::{Promxy, bytes_of, client::request};
-use tempfile::TempDir;
+use support::{Promxy, bytes_of, client::request, required};
 
-/// A server with its data in a folder of its own.
-struct Server {
-    port: u16,
-    _folder: TempDir,
-    _program: Program,
-}
-
-impl Server {
-    fn start(binary: &str, config: &str) -> Self {
-        let folder = TempDir::new().unwrap();
-        let port = free_tcp_port();
-        let path = |name: &str| folder.path().join(name).display().to_string();
-        fs::write(folder.path().join("prometheus.yml"), config).unwrap();
-        let program = Program::spawn(
-            Command::new(binary)
-                .arg(format!("--config.file={}", path("prometheus.yml")))
-                .arg(format!("--storage.tsdb.path={}", path("data")))
-                .arg("--web.enable-remote-write-receiver")
-                .arg("--enable-feature=native-histograms")
-                .arg(format!("--web.listen-address=127.0.0.1:{port}")),
-        );
-        let server = Self {
-            port,
-            _folder: folder,
-            _program: program,
-        };
-        eventually("a ready Prometheus", || {
-            let ready = request(port, &bytes_of("GET", "/-/ready", &[], b""));
-            ready.filter(|ready| ready.status == 200)
-        });
-        server
+/// Evaluates a query, and returns the result.
+fn query(server: &Receiver, query: &str, time: i64) -> Value {
+    let path = format!("/api/v1/query?time={}&query={query}", time / 1000);
+    let answer = request(server.port, &bytes_of("GET", &path, &[], b"")).unwrap();
+    let mut answer: Value = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!(answer["status"], "success", "{query}: {answer}");
+    let mut result = answer["data"]["result"].take();
+    if let Some(series) = result.as_array_mut() {
+        series.sort_by_key(|series| series["metric"].to_string());
     }
-
-    fn write(&self, timeseries: Vec<TimeSeries>) {
-        let headers = [
-            ("Content-Type", "application/x-protobuf"),
-            ("Content-Encoding", "snappy"),
-            ("X-Prometheus-Remote-Write-Version", "0.1.0"),
-        ];
-        let body = encode(&WriteRequest { timeseries });
-        let answer = request(
-            self.port,
-            &bytes_of("POST", "/api/v1/write", &headers, &body),
-        );
-        let answer = answer.unwrap();
-        assert!(matches!(answer.status, 200 | 204), "{}", answer.text());
-    }
-
-    /// Evaluates a query, and returns the result.
-    fn query(&self, query: &str, time: i64) -> Value {
-        let path = format!("/api/v1/query?time={}&query={query}", time / 1000);
-        let answer = request(self.port, &bytes_of("GET", &path, &[], b"")).unwrap();
-        let mut answer: Value = serde_json::from_slice(&answer.body).unwrap();
-        assert_eq!(answer["status"], "success", "{query}: {answer}");
-        let mut result = answer["data"]["result"].take();
-        if let Some(series) = result.as_array_mut() {
-            series.sort_by_key(|series| series["metric"].to_string());
-        }
-        result
-    }
+    result
 }
 
 /// What is written: each a row of samples, a quarter of a minute apart. Integer histograms begin with `i`, as does their name.
@@ -185,58 +133,7 @@ fn written(text: &str) -> Written {
     Written::Histogram(made)
 }
 
-fn message(histogram: &FloatHistogram, timestamp: i64, is_integer: bool) -> Histogram {
-    let parts = histogram.to_parts();
-    let deltas = |counts: &[f64]| {
-        let mut before = 0;
-        let deltas = counts.iter().map(|count| {
-            let delta = *count as i64 - before;
-            before = *count as i64;
-            delta
-        });
-        deltas.collect()
-    };
-    let spans = |spans: &[promql::histogram::Span]| {
-        let spans = spans.iter().map(|span| BucketSpan {
-            offset: span.offset,
-            length: span.length,
-        });
-        spans.collect()
-    };
-    let common = Histogram {
-        sum: parts.sum,
-        schema: parts.schema,
-        zero_threshold: parts.zero_threshold,
-        positive_spans: spans(&parts.positive_spans),
-        negative_spans: spans(&parts.negative_spans),
-        custom_values: parts.custom_values,
-        reset_hint: match parts.hint {
-            CounterResetHint::Gauge => 3,
-            _ => 0,
-        },
-        timestamp,
-        ..Histogram::default()
-    };
-    if is_integer {
-        Histogram {
-            count_int: Some(parts.count as u64),
-            zero_count_int: Some(parts.zero_count as u64),
-            positive_deltas: deltas(&parts.positive_counts),
-            negative_deltas: deltas(&parts.negative_counts),
-            ..common
-        }
-    } else {
-        Histogram {
-            count_float: Some(parts.count),
-            zero_count_float: Some(parts.zero_count),
-            positive_counts: parts.positive_counts,
-            negative_counts: parts.negative_counts,
-            ..common
-        }
-    }
-}
-
-fn fill(server: &Server, begin: i64) {
+fn fill(server: &Receiver, begin: i64) {
     for (name, row) in SERIES {
         for (text, at) in row.iter().zip(0..) {
             let timestamp = begin + at * STEP;
@@ -251,10 +148,14 @@ fn fill(server: &Server, begin: i64) {
             match written(text) {
                 Written::Float(value) => series.samples.push(Sample { value, timestamp }),
                 Written::Histogram(histogram) => {
-                    let is_integer = name.starts_with('i');
+                    let counts = if name.starts_with('i') {
+                        Counts::Integers
+                    } else {
+                        Counts::Floats
+                    };
                     series
                         .histograms
-                        .push(message(&histogram, timestamp, is_integer));
+                        .push(message(&histogram, timestamp, counts));
                 }
             }
             server.write(vec![series]);
@@ -264,16 +165,10 @@ fn fill(server: &Server, begin: i64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn native_histograms_go_through_remote_read_in_both_directions() {
-    let binary = env::var("PROMETHEUS3_BIN").unwrap_or_default();
-    if binary.is_empty() {
-        assert!(
-            env::var("REQUIRE_REAL_SERVERS").is_err(),
-            "PROMETHEUS3_BIN is not set"
-        );
-        println!("SKIPPED: no Prometheus (PROMETHEUS3_BIN)");
+    let Some(binary) = required("PROMETHEUS3_BIN") else {
         return;
-    }
-    let behind = Server::start(&binary, "global: {}\n");
+    };
+    let behind = Receiver::start(&binary, "global: {}\n");
     let now = jiff::Timestamp::now().as_millisecond() / 1000 * 1000;
     let begin = now - 120_000;
     fill(&behind, begin);
@@ -334,7 +229,7 @@ async fn native_histograms_go_through_remote_read_in_both_directions() {
 
     // From the proxy to a server that reads what it has not remotely, in chunks.
     let promxy = Arc::new(Promxy::start(&config, &[]).ready());
-    let reading = Server::start(
+    let reading = Receiver::start(
         &binary,
         &format!(
             "remote_read:\n- url: http://127.0.0.1:{}/api/v1/read\n  read_recent: true\n  chunked_read_limit: 1000000\n",
@@ -353,13 +248,16 @@ async fn native_histograms_go_through_remote_read_in_both_directions() {
         "last_over_time({__name__=~\".*_custom\"}[5m])",
         "count_over_time(i_mixed[5m])",
     ];
-    for query in queries {
-        let escaped: Vec<String> = query.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    for text in queries {
+        let escaped: Vec<String> = text.bytes().map(|byte| format!("%{byte:02X}")).collect();
         let escaped = escaped.concat();
-        let (expected, read) = (behind.query(&escaped, now), reading.query(&escaped, now));
-        assert_eq!(read, expected, "{query}");
+        let (expected, read) = (
+            query(&behind, &escaped, now),
+            query(&reading, &escaped, now),
+        );
+        assert_eq!(read, expected, "{text}");
         let length = expected.as_array().unwrap().len();
-        assert!(length > 0, "{query}");
+        assert!(length > 0, "{text}");
     }
     println!(
         "read from a server: {histograms} histograms and {floats} floats of {} series; {} queries of a server that reads from the proxy",

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "not every test uses all of it")]
 
+pub(crate) mod comparison;
 pub(crate) mod oracle;
 pub(crate) mod watched;
 
@@ -32,6 +33,8 @@ use promxy::{
     },
 };
 use tokio::runtime::Runtime;
+
+use comparison::prepared;
 
 /// A group: replicas and the labels that their series get.
 #[derive(Clone)]
@@ -91,12 +94,7 @@ impl Servers {
         grid: Grid,
         asker: &Asker,
     ) -> Result<Answer<Vec<Series<Column<Native>>>>, UpstreamError> {
-        let query = if grid.is_instant() {
-            self.engine.instant_query(text, grid.start)
-        } else {
-            self.engine
-                .range_query(text, grid.start, grid.end, grid.step)
-        };
+        let query = prepared(&self.engine, text, grid);
         let outcome = query.and_then(|query| {
             let query = match asker.lookback_ms {
                 Some(lookback) => query.with_lookback(lookback),

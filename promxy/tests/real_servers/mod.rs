@@ -6,13 +6,10 @@
 #![allow(dead_code, reason = "each test uses its part")]
 
 use std::{
-    env,
     fmt::Write as _,
     fs,
     path::{Path, PathBuf},
     process::Command,
-    thread,
-    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -20,34 +17,8 @@ use shared::testing::{client::Response, process::Program, wire::free_tcp_port};
 use tempfile::TempDir;
 
 use crate::dataset::{RegionLabel, Times, series};
-use crate::support::{Promxy, bytes_of, client::request_within};
-
-/// How long real servers may take on a busy machine.
-const LONG: Duration = Duration::from_secs(60);
-
-/// Polls with a deadline for real servers.
-#[track_caller]
-pub(crate) fn eventually_long<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + LONG;
-    loop {
-        if let Some(value) = probe() {
-            return value;
-        }
-        assert!(Instant::now() < deadline, "gave up waiting for {what}");
-        thread::sleep(Duration::from_millis(50));
-    }
-}
-
-/// Returns what an environment variable names, or says that a test skips.
-pub(crate) fn required(variable: &str) -> Option<PathBuf> {
-    let path = env::var_os(variable).filter(|path| !path.is_empty());
-    if path.is_none() {
-        let is_required = env::var_os("REQUIRE_REAL_SERVERS").is_some();
-        assert!(!is_required, "{variable} is not set");
-        println!("SKIPPED: {variable} is not set");
-    }
-    path.map(PathBuf::from)
-}
+use crate::support::{LONG, Promxy, bytes_of, client::request_within};
+pub(crate) use crate::support::{eventually_long, form, required};
 
 /// Where the programs are.
 pub(crate) struct Binaries {
@@ -142,27 +113,6 @@ pub(crate) fn data(port: u16, path: &str, params: &[(&str, &str)]) -> Value {
         .unwrap_or_else(|error| panic!("{path}: {error}: {}", answer.text()));
     assert_eq!(answer.status, 200, "{path} {params:?}: {body}");
     body["data"].take()
-}
-
-/// Writes parameters as a form.
-pub(crate) fn form(params: &[(&str, &str)]) -> String {
-    let mut out = String::new();
-    for (name, value) in params {
-        if !out.is_empty() {
-            out.push('&');
-        }
-        for (part, end) in [(name, "="), (value, "")] {
-            for byte in part.bytes() {
-                if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
-                    out.push(char::from(byte));
-                } else {
-                    write!(out, "%{byte:02X}").unwrap();
-                }
-            }
-            out.push_str(end);
-        }
-    }
-    out
 }
 
 /// Writes what all servers have together.
