@@ -113,7 +113,7 @@ impl Press {
 
 /// One thread waits for the next order, with the lock; the others wait for the lock, which is free while they work.
 fn next_order(orders: &Mutex<mpsc::Receiver<Order>>) -> Option<Order> {
-    lock(orders).blocking_recv()
+    orders.lock().blocking_recv()
 }
 
 fn close(compressor: &mut Compressor, open: &Open) -> Batch {
