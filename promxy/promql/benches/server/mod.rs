@@ -77,7 +77,7 @@ impl Prometheus {
         for _ in 0..600 {
             sleep(Duration::from_millis(200));
             let now = processor_time(&process);
-            quiet = if now - before < Duration::from_millis(30) {
+            quiet = if now.saturating_sub(before) < Duration::from_millis(30) {
                 quiet + 1
             } else {
                 0
@@ -90,7 +90,7 @@ impl Prometheus {
     }
 
     fn get(&self, path: &str) -> Result<String, Box<dyn Error>> {
-        self.answer(format!("GET {path} HTTP/1.1"), "", &[])
+        self.answer(&format!("GET {path} HTTP/1.1"), "", &[])
     }
 
     /// Sends a message of the remote write protocol.
@@ -99,19 +99,14 @@ impl Prometheus {
             "Content-Type: application/x-protobuf\r\nContent-Encoding: snappy\r\nX-Prometheus-Remote-Write-Version: 0.1.0\r\nContent-Length: {}\r\n",
             message.len()
         );
-        let answer = self.answer("POST /api/v1/write HTTP/1.1".to_owned(), &headers, message)?;
+        let answer = self.answer("POST /api/v1/write HTTP/1.1", &headers, message)?;
         if answer.starts_with("HTTP/1.1 2") {
             return Ok(());
         }
         Err(format!("Prometheus takes no samples: {answer}").into())
     }
 
-    fn answer(
-        &self,
-        request: String,
-        headers: &str,
-        body: &[u8],
-    ) -> Result<String, Box<dyn Error>> {
+    fn answer(&self, request: &str, headers: &str, body: &[u8]) -> Result<String, Box<dyn Error>> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
         write!(
             stream,
@@ -141,6 +136,7 @@ impl Prometheus {
     /// What lies in files does not count.
     pub(crate) fn growth(&self, path: &str) -> Result<u64, Box<dyn Error>> {
         const ENOUGH: Duration = Duration::from_millis(600);
+        const LONG_ENOUGH: Duration = Duration::from_secs(3);
         let process = self.process.id();
         for _ in 0..3 {
             self.get("/debug/pprof/heap?gc=1&debug=1")?;
@@ -163,7 +159,9 @@ impl Prometheus {
             let begin = Instant::now();
             let mut asked = Ok(());
             for times in 0.. {
-                if times >= 3 && begin.elapsed() > ENOUGH || asked.is_err() {
+                let spent = begin.elapsed();
+                let enough = times >= 3 && spent > ENOUGH || spent > LONG_ENOUGH;
+                if enough || asked.is_err() {
                     break;
                 }
                 asked = self.succeed(path);
