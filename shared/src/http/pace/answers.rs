@@ -19,6 +19,8 @@ use hyper_util::rt::TokioExecutor;
 use tokio::time::{Sleep, sleep};
 use tracing::debug;
 
+type BoxError = Box<dyn Error + Send + Sync>;
+
 /// How much is handed over at a time: what was handed over is kept until the client takes it, however long that is.
 const SLICE: usize = 16 << 10;
 
@@ -163,12 +165,9 @@ impl<B: Send> LetGo for Mutex<Option<Whole<B>>> {
 
 impl<B> Whole<B>
 where
-    B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Unpin,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin,
 {
-    fn poll_frame(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Box<dyn Error + Send + Sync>>>> {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         if self.rest.is_empty() {
             let frame = match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
                 None => return Poll::Ready(None),
@@ -192,10 +191,10 @@ where
 
 impl<B> Body for Answer<B>
 where
-    B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
     type Data = Bytes;
-    type Error = Box<dyn Error + Send + Sync>;
+    type Error = BoxError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
