@@ -222,6 +222,7 @@ pub(crate) fn eventually_long<T>(what: &str, mut probe: impl FnMut() -> Option<T
 }
 
 /// Returns what an environment variable names, or says that a test skips.
+#[allow(clippy::print_stdout, reason = "a test that skips says so")]
 pub(crate) fn required(variable: &str) -> Option<PathBuf> {
     let path = env::var_os(variable).filter(|path| !path.is_empty());
     if path.is_none() {
