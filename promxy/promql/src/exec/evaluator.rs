@@ -55,12 +55,16 @@ impl<'a, 'c> Evaluator<'a, 'c> {
         }
     }
 
-    /// Puts a value in the place of a node and all below it.
+    /// Puts a value in the place of a node and all below it. Whoever made it has counted it; here it counts for as far as it is
+    /// repeated.
     pub(crate) fn replace(&mut self, id: PlanId, series: Vec<Series>) -> Result<(), QueryError> {
         let others = self.context.budget.held();
         let value = self.repeated(self.plan_node(id), Evaluated::Matrix(series))?;
-        self.deferred[id.index()] = true;
-        self.keep(id.index(), value, others)
+        let index = id.index();
+        self.held[index] = self.context.budget.held().saturating_sub(others) as usize;
+        self.values[index] = Some(value);
+        self.deferred[index] = true;
+        Ok(())
     }
 
     /// Keeps the value of a node for its parent. From now on it counts with the others that wait, and nothing else that was
