@@ -1,18 +1,12 @@
 //! The bytes of an answer: read as they come, inflated on the fly, never more than allowed.
 
 use bytes::Bytes;
-use flate2::{Decompress, FlushDecompress, Status};
 use http::{HeaderMap, header};
 use http_body_util::BodyExt as _;
 use shared::http::client;
 
+use super::gzip;
 use crate::upstream::{Budget, OverBudget};
-
-/// How much is inflated at a time.
-const INFLATED_AT_A_TIME: usize = 32 << 10;
-
-/// The largest window of deflate, as a power of two. Gzip has no other.
-const WINDOW: u8 = 15;
 
 /// Why the bytes of an answer cannot be had.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -45,47 +39,8 @@ pub(crate) struct Body {
 #[derive(Debug)]
 enum Packed {
     Plain,
-    Gzip(Gzip),
-}
-
-/// An answer that is being inflated.
-#[derive(Debug)]
-struct Gzip {
-    inflating: Decompress,
-    /// What was inflated last.
-    inflated: Vec<u8>,
-    is_whole: bool,
-}
-
-impl Gzip {
-    fn new() -> Self {
-        Self {
-            inflating: Decompress::new_gzip(WINDOW),
-            inflated: Vec::new(),
-            is_whole: false,
-        }
-    }
-
-    /// Inflates the next piece, if there is one, and returns how many of the sent bytes it took.
-    fn inflate(&mut self, sent: &[u8]) -> Result<usize, BodyError> {
-        if self.is_whole {
-            // Something behind the end.
-            return Err(BodyError::Gzip);
-        }
-        self.inflated.clear();
-        self.inflated.reserve(INFLATED_AT_A_TIME);
-        let before = self.inflating.total_in();
-        let status = self
-            .inflating
-            .decompress_vec(sent, &mut self.inflated, FlushDecompress::None)
-            .map_err(|_| BodyError::Gzip)?;
-        self.is_whole = status == Status::StreamEnd;
-        let taken = (self.inflating.total_in() - before) as usize;
-        if taken == 0 && self.inflated.is_empty() && !sent.is_empty() {
-            return Err(BodyError::Gzip);
-        }
-        Ok(taken)
-    }
+    /// With what inflates it, once that is needed.
+    Gzip(Option<gzip::Stream>),
 }
 
 impl Body {
@@ -99,7 +54,7 @@ impl Body {
         let encoding = encoding.map_or("", |value| value.to_str().unwrap_or("?"));
         let packed = match encoding {
             "" | "identity" => Packed::Plain,
-            "gzip" | "x-gzip" => Packed::Gzip(Gzip::new()),
+            "gzip" | "x-gzip" => Packed::Gzip(None),
             other => return Err(BodyError::Encoding(other.to_owned())),
         };
         Ok(Self {
@@ -186,6 +141,7 @@ impl Inflater {
             limit.count(sent.len(), budget)?;
             return take(sent);
         };
+        let gzip = gzip.get_or_insert_with(gzip::Stream::new);
         let mut left = sent;
         loop {
             let taken = gzip.inflate(left)?;
@@ -193,18 +149,36 @@ impl Inflater {
             limit.count(gzip.inflated.len(), budget)?;
             take(&gzip.inflated)?;
             // A full piece may have more behind it.
-            let has_more = !gzip.is_whole && gzip.inflated.len() >= INFLATED_AT_A_TIME;
+            let has_more = !gzip.is_whole && gzip.inflated.len() >= gzip::AT_A_TIME;
             if left.is_empty() && !has_more {
                 return Ok(());
             }
         }
     }
 
+    /// As [`Inflater::inflate`], for all of an answer.
+    pub(crate) fn inflate_whole<E: From<BodyError>>(
+        &mut self,
+        sent: &[u8],
+        budget: &Budget,
+        mut take: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if let Packed::Gzip(None) = &self.packed
+            && let Some(inflated) = gzip::at_once(sent)
+        {
+            self.packed = Packed::Plain;
+            self.limit.count(inflated.len(), budget)?;
+            return take(&inflated);
+        }
+        self.inflate(sent, budget, take)
+    }
+
     /// Makes sure that nothing is missing at the end.
     pub(crate) fn finish(&self) -> Result<(), BodyError> {
         match &self.packed {
-            Packed::Gzip(gzip) if !gzip.is_whole => Err(BodyError::Ended),
-            _ => Ok(()),
+            Packed::Gzip(Some(gzip)) if gzip.is_whole => Ok(()),
+            Packed::Gzip(_) => Err(BodyError::Ended),
+            Packed::Plain => Ok(()),
         }
     }
 }

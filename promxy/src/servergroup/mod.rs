@@ -6,7 +6,7 @@
 //! * `group`: the targets of a group, and their answers as one; `scatter`: when answers are enough; `coverage`: which
 //!   replica saw more
 //! * `member`: one target: what it is asked, and what is made of its answers
-//! * `request`, `body`: what goes over the wire, both ways
+//! * `request`, `body`, `gzip`: what goes over the wire, both ways
 //! * [`decode`]: what answers hold
 //! * [`targets`]: from discovered labels to a URL and the labels of its series; `keeper`: the tasks behind
 //! * [`time_range`]: for which times a group is asked
@@ -17,6 +17,7 @@ mod coverage;
 pub mod decode;
 mod group;
 mod groups;
+mod gzip;
 mod keeper;
 mod member;
 mod metrics;

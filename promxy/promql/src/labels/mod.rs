@@ -286,7 +286,10 @@ impl<N: AsRef<str>, V: AsRef<str>> FromIterator<(N, V)> for Labels {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
         let mut pairs: Vec<(N, V)> = pairs.into_iter().collect();
         pairs.sort_by(|a, b| a.0.as_ref().cmp(b.0.as_ref()));
-        let mut encoded = Vec::new();
+        let sizes = pairs.iter();
+        let sizes = sizes.map(|(name, value)| name.as_ref().len() + value.as_ref().len());
+        // A length takes one byte, or four.
+        let mut encoded = Vec::with_capacity(sizes.map(|size| size + 8).sum());
         for (i, (name, value)) in pairs.iter().enumerate() {
             let is_last = pairs
                 .get(i + 1)

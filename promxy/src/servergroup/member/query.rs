@@ -234,6 +234,7 @@ impl Member {
             counted: Size::default(),
             budget: Arc::clone(&asker.budget),
         };
+        let mut is_first = true;
         loop {
             let mut batch: Vec<Bytes> = Vec::new();
             let mut size = 0;
@@ -247,7 +248,9 @@ impl Member {
                     None => is_end = true,
                 }
             }
-            if size <= SMALL {
+            if size <= SMALL && is_first && is_end {
+                reading.take_whole(batch)?;
+            } else if size <= SMALL {
                 reading.take(&batch)?;
             } else {
                 let work = move || reading.take(&batch).map(|()| reading);
@@ -256,6 +259,7 @@ impl Member {
             if is_end {
                 return reading.finish();
             }
+            is_first = false;
         }
     }
 }
@@ -292,6 +296,24 @@ impl<S: Sink> Reading<S> {
                 stream.push(text).map_err(Failure::from)
             })?;
         }
+        self.count()
+    }
+
+    /// Takes all of a short answer.
+    fn take_whole(&mut self, pieces: Vec<Bytes>) -> Result<(), Failure> {
+        let whole = match <[Bytes; 1]>::try_from(pieces) {
+            Ok([whole]) => whole,
+            Err(pieces) => pieces.concat().into(),
+        };
+        let Self {
+            inflater,
+            stream,
+            budget,
+            ..
+        } = self;
+        inflater.inflate_whole(&whole, budget, |text| {
+            stream.push(text).map_err(Failure::from)
+        })?;
         self.count()
     }
 
