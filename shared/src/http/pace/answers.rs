@@ -6,7 +6,7 @@ use std::{
     error::Error,
     fmt,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -16,6 +16,7 @@ use hyper::{
     rt::Executor,
 };
 use hyper_util::rt::TokioExecutor;
+use parking_lot::Mutex;
 use tokio::time::{Sleep, sleep};
 use tracing::debug;
 
@@ -141,12 +142,7 @@ impl<B> Answer<B> {
     }
 
     fn with<T>(&self, what: impl FnOnce(Option<&mut Whole<B>>) -> T) -> T {
-        what(
-            self.0
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .as_mut(),
-        )
+        what(self.0.lock().as_mut())
     }
 }
 
@@ -158,7 +154,7 @@ impl<B> fmt::Debug for Answer<B> {
 
 impl<B: Send> LetGo for Mutex<Option<Whole<B>>> {
     fn let_go(&self) {
-        let whole = self.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let whole = self.lock().take();
         drop(whole);
     }
 }

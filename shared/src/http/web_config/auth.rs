@@ -94,8 +94,7 @@ impl Users {
     }
 
     fn verified(&self) -> parking_lot::MutexGuard<'_, BTreeMap<String, Secret>> {
-        let verified = self.state.verified.lock();
-        verified
+        self.state.verified.lock()
     }
 }
 
