@@ -1,7 +1,8 @@
 //! Remarks on a result: warnings and infos, with the place in the query that caused them.
 //!
 //! Follows `util/annotations` of the reference: equal texts are one annotation, of which the last place counts; two kinds add up
-//! what they saw.
+//! what they saw. Every kind stands here with its text, so that the texts can be read side by side; that is what makes the file
+//! long.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -1,7 +1,8 @@
 //! The visitor that reads the answer to a query.
 //!
 //! Visitors nest as the answer does: envelope, data, result, series, samples. All share one [`State`], so that buffers are used
-//! again from series to series, and hand samples to a [`Sink`], which knows what is made of them.
+//! again from series to series, and hand samples to a [`Sink`], which knows what is made of them. They stand in one file because
+//! each is a few lines that only the next one makes sense of.
 
 mod plain;
 mod sink;
