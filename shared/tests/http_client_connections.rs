@@ -8,13 +8,16 @@ mod recorder;
 use std::{
     net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
 use shared::{
     config::secret::Secret,
-    http::client::{Idle, Kind, Settings, Versions, proxy},
+    http::client::{Client, ClientError, Idle, Kind, Settings, Versions, proxy},
     lifecycle::Tasks,
-    testing::wire::free_tcp_port,
+    testing::{PATIENCE, wire::free_tcp_port},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional},
@@ -248,4 +251,122 @@ async fn a_socks5_proxy_that_refuses_or_is_away_is_told_from_the_server() {
     )
     .await;
     tasks.stop();
+}
+
+/// A server by hand: what it does with the connections that it accepts, in their order.
+async fn listen() -> (TcpListener, String) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    (listener, url)
+}
+
+/// Reads a request without a body, and answers it.
+async fn answer(stream: &mut TcpStream, bytes: &[u8]) {
+    let mut request = Vec::new();
+    while !request.ends_with(b"\r\n\r\n") {
+        request.push(stream.read_u8().await.unwrap());
+    }
+    stream.write_all(bytes).await.unwrap();
+}
+
+/// Waits until the other side has closed a connection.
+async fn closed(stream: &mut TcpStream) {
+    let mut rest = [0; 16];
+    let ended = tokio::time::timeout(PATIENCE, stream.read(&mut rest));
+    assert!(matches!(ended.await.unwrap(), Ok(0) | Err(_)));
+}
+
+/// Asks for an answer, and reads it.
+async fn get(client: &Client, url: &str) -> Result<Bytes, Option<ClientError>> {
+    let request = http::Request::get(url).body(Bytes::new()).unwrap();
+    let response = client.send(request, Some(PATIENCE)).await.map_err(Some)?;
+    let body = response.into_body().collect().await.map_err(|_| None)?;
+    Ok(body.to_bytes())
+}
+
+const AB: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab";
+
+#[tokio::test]
+async fn a_connection_that_the_server_closed_meanwhile_is_replaced() {
+    let (listener, url) = listen().await;
+    let client = client(Settings::PLAIN);
+    let serving = async {
+        let (mut first, _) = listener.accept().await.unwrap();
+        answer(&mut first, AB).await;
+        drop(first);
+        let (mut second, _) = listener.accept().await.unwrap();
+        answer(&mut second, AB).await;
+        answer(&mut second, AB).await;
+    };
+    let asking = async {
+        for _ in 0..3 {
+            assert_eq!(get(&client, &url).await.unwrap(), "ab");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::join!(serving, asking);
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_or_is_not_read_spoils_only_its_connection() {
+    let (listener, url) = listen().await;
+    let client = client(Settings::PLAIN);
+    let half = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab";
+    let serving = async {
+        let (mut first, _) = listener.accept().await.unwrap();
+        answer(&mut first, half).await;
+        drop(first);
+        let (mut second, _) = listener.accept().await.unwrap();
+        answer(&mut second, half).await;
+        closed(&mut second).await;
+        let (mut third, _) = listener.accept().await.unwrap();
+        answer(
+            &mut third,
+            b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nab",
+        )
+        .await;
+        closed(&mut third).await;
+        let (mut fourth, _) = listener.accept().await.unwrap();
+        let chunks =
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n1\r\nb\r\n0\r\n\r\n";
+        answer(&mut fourth, chunks).await;
+        answer(&mut fourth, b"HTTP/1.1 204 No Content\r\n\r\n").await;
+        for _ in 0..3 {
+            answer(&mut fourth, AB).await;
+        }
+    };
+    let ask = || {
+        let request = http::Request::get(&url).body(Bytes::new()).unwrap();
+        client.send(request, Some(PATIENCE))
+    };
+    let asking = async {
+        assert!(get(&client, &url).await.unwrap_err().is_none());
+        drop(ask().await.unwrap());
+        for expected in ["ab", "ab", "", "ab"] {
+            assert_eq!(get(&client, &url).await.unwrap(), expected);
+        }
+        // What nobody reads is no reason to connect again if all of it is there.
+        drop(ask().await.unwrap());
+        assert_eq!(get(&client, &url).await.unwrap(), "ab");
+    };
+    tokio::join!(serving, asking);
+}
+
+#[tokio::test]
+async fn idle_conn_timeout_closes_connections_that_nobody_uses() {
+    let (listener, url) = listen().await;
+    let client = client(Settings {
+        idle: Idle {
+            timeout: Duration::from_millis(100),
+            ..Idle::PROMETHEUS
+        },
+        ..Settings::PLAIN
+    });
+    let serving = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        answer(&mut stream, AB).await;
+        closed(&mut stream).await;
+    };
+    let (answered, ()) = tokio::join!(get(&client, &url), serving);
+    assert_eq!(answered.unwrap(), "ab");
 }

@@ -3,8 +3,6 @@
 
 use std::{error::Error, io};
 
-use hyper_util::client::legacy;
-
 /// What kind of thing went wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -46,6 +44,11 @@ impl ClientError {
         }
     }
 
+    /// There is nobody to ask.
+    pub(super) fn no_host() -> Self {
+        Self::new(Kind::Request, "http: no Host in request URL")
+    }
+
     /// Marks it as due to a time limit.
     pub(super) fn timed_out(mut self) -> Self {
         self.is_timeout = true;
@@ -75,23 +78,16 @@ impl ClientError {
     }
 }
 
-/// Finds out what an error of the pool means.
-pub(super) fn of(error: &legacy::Error) -> ClientError {
-    let mut cause: Option<&(dyn Error + 'static)> = error.source();
-    let mut broken: Option<ClientError> = None;
+/// Finds out what an error of a connection means.
+pub(super) fn of(error: &hyper::Error) -> ClientError {
+    let mut cause = error.source();
     while let Some(current) = cause {
-        if let Some(ours) = current.downcast_ref::<ClientError>() {
-            return ours.clone();
-        }
         if let Some(reason) = current.downcast_ref::<io::Error>() {
             return of_io(reason);
         }
-        if let Some(hyper) = current.downcast_ref::<hyper::Error>() {
-            broken = Some(of_hyper(hyper));
-        }
         cause = current.source();
     }
-    broken.unwrap_or_else(|| ClientError::new(Kind::Broken, error.to_string()))
+    of_hyper(error)
 }
 
 fn of_hyper(error: &hyper::Error) -> ClientError {

@@ -4,10 +4,13 @@
 //! One [`Client`] stands for one configured peer. It keeps connections, tokens and certificates, and reads files of secrets
 //! again for each request. Bodies arrive as they are: whoever asks for a compressed one unpacks it.
 
+mod body;
 mod credential;
+mod dial;
 mod error;
-mod idle;
+mod link;
 pub mod oauth2;
+mod pool;
 pub mod proxy;
 mod redirect;
 pub mod sigv4;
@@ -22,9 +25,9 @@ use http_body_util::Full;
 use jiff::Timestamp;
 
 pub use self::{
+    body::Body,
     credential::{Authentication, Credential},
     error::{ClientError, Kind},
-    idle::Body,
 };
 use self::{
     oauth2::Tokens,

@@ -1,59 +1,40 @@
-//! Connections and their pool: dialling, proxies, TLS, and the limits of each.
+//! From a request to the head of its answer, on a connection that is there or a new one.
 
-use std::{
-    future::{Ready, ready},
-    io,
-    net::SocketAddr,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response, Uri, header};
+use http::{
+    HeaderValue, Request, Response, Uri, header,
+    uri::{Authority, PathAndQuery},
+};
 use http_body_util::Full;
-use hyper::rt;
-use hyper_util::{
-    client::legacy::{
-        Client,
-        connect::{Connected, Connection, proxy::SocksV5},
-    },
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-};
-use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
-    net::{TcpStream, lookup_host},
-    time::{Instant, timeout, timeout_at},
-};
-use tower::Service as _;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::time::timeout;
 
 use super::{
     Idle, Versions,
-    error::{self, ClientError, Kind, words},
-    idle::{Body, Handle, Held, Idlers},
-    proxy::{self, Language, Proxies, Proxy, bare},
+    body::{Body, Lent},
+    dial::{Dialled, Dialler},
+    error::{self, ClientError, Kind},
+    link::{Failed, Link, Outgoing},
+    pool::{Kept, Place, Pool},
+    proxy::{self, Proxies},
     tls_source::TlsSource,
 };
 use crate::tls::{self, H2, HTTP_1_1};
 
-/// How long a handshake of TLS may take, and how long a proxy may take to connect.
-const HANDSHAKE: Duration = Duration::from_secs(10);
-
 /// How long an answer's head is waited for when nobody says.
 const LONGEST_WAIT: Duration = Duration::from_secs(900);
 
-/// The largest answer of a proxy to `CONNECT`.
-const LARGEST_CONNECT_ANSWER: usize = 16 << 10;
-
-/// A pool of connections. Cloning is cheap.
+/// What sends requests, and the connections that it keeps. Cloning is cheap.
 #[derive(Debug, Clone)]
 pub(super) struct Transport {
-    pool: Client<Connector, Full<Bytes>>,
-    proxies: Arc<Proxies>,
+    dialler: Arc<Dialler>,
+    pool: Pool,
 }
 
-/// What a pool is made of.
+/// What a transport is made of.
 pub(super) struct Parts<'a> {
     pub(super) tls: &'a tls::client::Settings,
     pub(super) proxy: &'a proxy::Settings,
@@ -69,25 +50,15 @@ impl Transport {
             Versions::Http1 => vec![HTTP_1_1],
             Versions::Http1And2 => vec![H2, HTTP_1_1],
         };
-        let proxies = Arc::new(Proxies::new(parts.proxy)?);
-        let connector = Connector(Arc::new(Dialler {
+        let dialler = Dialler {
             tls: TlsSource::new(tls)?,
-            proxies: Arc::clone(&proxies),
+            proxies: Arc::new(Proxies::new(parts.proxy)?),
             limit: parts.dial,
-            idlers: Idlers::new(parts.idle.connections),
-        }));
-        let Idle {
-            connections: _,
-            per_host,
-            timeout,
-        } = parts.idle;
-        let pool = Client::builder(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(timeout)
-            .pool_max_idle_per_host(per_host)
-            .build(connector);
-        Ok(Self { pool, proxies })
+        };
+        Ok(Self {
+            dialler: Arc::new(dialler),
+            pool: Pool::new(parts.idle),
+        })
     }
 
     /// Sends a request as it is, and waits for the head of its answer.
@@ -106,7 +77,7 @@ impl Transport {
             }
         };
         if is_plain
-            && let Some(proxy) = self.proxies.of(request.uri())
+            && let Some(proxy) = self.dialler.proxies.of(request.uri())
             && let Some(authorization) = &proxy.authorization
         {
             request
@@ -114,364 +85,107 @@ impl Transport {
                 .insert(header::PROXY_AUTHORIZATION, authorization.clone());
         }
         let limit = headers_within.unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT);
-        match timeout(limit, self.pool.request(request)).await {
-            Ok(Ok(mut response)) => {
-                let handle = response.extensions_mut().remove::<Handle>();
-                Ok(response.map(|incoming| Body::new(incoming, handle)))
-            }
-            Ok(Err(reason)) => Err(error::of(&reason)),
+        match timeout(limit, self.exchange(request)).await {
+            Ok(answered) => answered,
             Err(_) => Err(ClientError::new(
                 Kind::Timeout,
                 "net/http: timeout awaiting response headers",
             )),
         }
     }
-}
 
-/// Makes connections for the pool.
-#[derive(Debug, Clone)]
-struct Connector(Arc<Dialler>);
-
-impl tower::Service<Uri> for Connector {
-    type Response = Wire;
-    type Error = ClientError;
-    type Future = Pin<Box<dyn Future<Output = Result<Wire, ClientError>> + Send>>;
-
-    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), ClientError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let dialler = Arc::clone(&self.0);
-        Box::pin(async move { dialler.connect(&uri).await })
-    }
-}
-
-#[derive(Debug)]
-struct Dialler {
-    tls: TlsSource,
-    proxies: Arc<Proxies>,
-    limit: Duration,
-    idlers: Arc<Idlers>,
-}
-
-impl Dialler {
-    async fn connect(&self, uri: &Uri) -> Result<Wire, ClientError> {
-        let host = uri
-            .host()
-            .filter(|host| !host.is_empty())
-            .ok_or_else(|| ClientError::new(Kind::Request, "http: no Host in request URL"))?;
-        let is_tls = uri.scheme_str() == Some("https");
-        let port = uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
-        let proxy = self.proxies.of(uri);
-        let is_socks = proxy.is_some_and(|proxy| proxy.language == Language::Socks5);
-        let stream: Box<dyn Io> = match proxy {
-            None => Box::new(self.dial(host, port).await?),
-            Some(proxy) => self.reach(proxy, is_tls, uri).await.map_err(|error| {
-                let text = format!("proxyconnect tcp: {error}");
-                let outer = ClientError::new(Kind::Connect, text);
-                if error.is_timeout() {
-                    outer.timed_out()
-                } else {
-                    outer
-                }
-            })?,
-        };
-        if !is_tls {
-            let is_proxied = proxy.is_some() && !is_socks;
-            return Ok(Wire::new(stream, is_proxied, Some(self.idlers.hold())));
-        }
-        let stream = self.secure(host, stream).await?;
-        let is_h2 = stream.get_ref().1.alpn_protocol() == Some(H2);
-        let held = (!is_h2).then(|| self.idlers.hold());
-        Ok(Wire::new(Box::new(stream), false, held))
-    }
-
-    /// Connects to a proxy, and lets it connect to `host` if requests are to be encrypted all the way.
-    async fn reach(
-        &self,
-        proxy: &Proxy,
-        is_tunnel: bool,
-        uri: &Uri,
-    ) -> Result<Box<dyn Io>, ClientError> {
-        let stream = self.dial(&proxy.host, proxy.port).await?;
-        let mut stream: Box<dyn Io> = match proxy.language {
-            Language::Http => Box::new(stream),
-            Language::Https => {
-                let client = self.tls.for_proxy()?;
-                Box::new(handshake(&client, &proxy.host, stream).await?)
-            }
-            Language::Socks5 => {
-                let asked = in_time(socks(stream, proxy, uri));
-                return asked.await.map(|stream| Box::new(stream) as _);
-            }
-        };
-        if is_tunnel {
-            let headers = &self.proxies.connect_headers;
-            in_time(tunnel(&mut stream, proxy, headers, uri)).await?;
-        }
-        Ok(stream)
-    }
-
-    async fn secure(
-        &self,
-        host: &str,
-        stream: Box<dyn Io>,
-    ) -> Result<tls::client::TlsStream<Box<dyn Io>>, ClientError> {
-        let client = self.tls.current()?;
-        handshake(&client, host, stream).await
-    }
-
-    /// Connects to one of the host's addresses. What fails first is what is told.
-    async fn dial(&self, host: &str, port: u16) -> Result<TcpStream, ClientError> {
-        let deadline = Instant::now() + self.limit;
-        let host = bare(host);
-        let failed = |text: String| ClientError::new(Kind::Connect, text);
-        let addresses: Vec<SocketAddr> = match host.parse() {
-            Ok(address) => vec![SocketAddr::new(address, port)],
-            Err(_) => match timeout_at(deadline, lookup_host((host, port))).await {
-                Ok(Ok(found)) => found.collect(),
-                Ok(Err(_)) => {
-                    return Err(failed(format!("dial tcp: lookup {host}: no such host")));
-                }
-                Err(_) => {
-                    let text = format!("dial tcp: lookup {host}: i/o timeout");
-                    return Err(failed(text).timed_out());
-                }
-            },
-        };
-        let mut first = None;
-        for (index, address) in addresses.iter().enumerate() {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let share = left / u32::try_from(addresses.len() - index).unwrap_or(1);
-            let error = match timeout(share, TcpStream::connect(address)).await {
-                Ok(Ok(stream)) => {
-                    // Without it, small requests wait for acknowledgements.
-                    let _set = stream.set_nodelay(true).is_ok();
-                    return Ok(stream);
-                }
-                Ok(Err(reason)) => {
-                    let text = format!("dial tcp {address}: connect: {}", words(&reason));
-                    failed(text)
-                }
-                Err(_) => failed(format!("dial tcp {address}: i/o timeout")).timed_out(),
+    /// Sends a request on a connection that waits for one, or on a new one if there is none that stands. One that the server has
+    /// closed before anything was sent says nothing about the request.
+    async fn exchange(&self, mut request: Outgoing) -> Result<Response<Body>, ClientError> {
+        let uri = request.uri().clone();
+        let place = Place::of(&uri).ok_or_else(ClientError::no_host)?;
+        loop {
+            let (connection, is_new) = match self.pool.take(&place) {
+                Some(kept) => (kept, false),
+                None => (self.connect(&uri, &place).await?, true),
             };
-            first.get_or_insert(error);
-        }
-        Err(first.unwrap_or_else(|| failed(format!("dial tcp: lookup {host}: no such host"))))
-    }
-}
-
-async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
-    client: &tls::client::Client,
-    host: &str,
-    stream: S,
-) -> Result<tls::client::TlsStream<S>, ClientError> {
-    client
-        .connect(host, stream, HANDSHAKE)
-        .await
-        .map_err(|reason| {
-            let tls = |text: String| ClientError::new(Kind::Tls, text);
-            match reason.kind() {
-                io::ErrorKind::TimedOut => {
-                    tls("net/http: TLS handshake timeout".into()).timed_out()
+            let sent = match connection {
+                Kept::Own(link) => self.send_on(link, &place, request).await,
+                Kept::Shared(mut shared) => {
+                    let sent = shared.try_send_request(request).await;
+                    sent.map(|response| response.map(|body| Body::new(body, None)))
+                        .map_err(Failed::from)
                 }
-                io::ErrorKind::UnexpectedEof => tls("EOF".into()),
-                _ => tls(error::tls_reason(&reason).unwrap_or_else(|| words(&reason))),
-            }
-        })
-}
-
-/// Limits how long a proxy may take to connect.
-async fn in_time<T>(asked: impl Future<Output = Result<T, ClientError>>) -> Result<T, ClientError> {
-    let late = || ClientError::new(Kind::Connect, "i/o timeout").timed_out();
-    timeout(HANDSHAKE, asked).await.map_err(|_| late())?
-}
-
-/// Returns the host of a URL with a port, the scheme's own if there is none.
-fn place(uri: &Uri) -> String {
-    let is_tls = uri.scheme_str() == Some("https");
-    let port = uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
-    format!("{}:{port}", uri.host().unwrap_or_default())
-}
-
-/// A connection that is there already, as what speaks SOCKS takes it.
-struct Dialled(Option<TcpStream>);
-
-impl tower::Service<Uri> for Dialled {
-    type Response = TokioIo<TcpStream>;
-    type Error = io::Error;
-    type Future = Ready<Result<TokioIo<TcpStream>, io::Error>>;
-
-    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _proxy: Uri) -> Self::Future {
-        let taken = self.0.take().map(TokioIo::new);
-        ready(taken.ok_or_else(|| io::ErrorKind::NotConnected.into()))
-    }
-}
-
-/// Asks a SOCKS proxy to connect to the host of a URL, whose name the proxy looks up.
-async fn socks(stream: TcpStream, proxy: &Proxy, uri: &Uri) -> Result<TcpStream, ClientError> {
-    let mut socks = SocksV5::new(Uri::default(), Dialled(Some(stream)));
-    if let Some((name, password)) = &proxy.credentials {
-        socks = socks.with_auth(name.clone(), password.reveal().to_owned());
-    }
-    let connected = socks.call(uri.clone()).await.map_err(|error| {
-        let reason = error.to_string();
-        let reason = reason.trim_start_matches("SOCKS error: ");
-        let (host, port, place) = (&proxy.host, proxy.port, place(uri));
-        let text = format!("socks connect tcp {host}:{port}->{place}: {reason}");
-        ClientError::new(Kind::Connect, text)
-    });
-    connected.map(TokioIo::into_inner)
-}
-
-/// Asks a proxy to connect to the host of a URL.
-async fn tunnel(
-    stream: &mut Box<dyn Io>,
-    proxy: &Proxy,
-    headers: &HeaderMap,
-    uri: &Uri,
-) -> Result<(), ClientError> {
-    let place = place(uri);
-    let mut request = format!("CONNECT {place} HTTP/1.1\r\nHost: {place}\r\n").into_bytes();
-    let authorization = proxy.authorization.iter();
-    let authorization = authorization.map(|value| (&header::PROXY_AUTHORIZATION, value));
-    let mut add = |(name, value): (&header::HeaderName, &HeaderValue)| {
-        request.extend_from_slice(name.as_str().as_bytes());
-        request.extend_from_slice(b": ");
-        request.extend_from_slice(value.as_bytes());
-        request.extend_from_slice(b"\r\n");
-    };
-    if !headers.contains_key(header::PROXY_AUTHORIZATION) {
-        for pair in authorization {
-            add(pair);
+            };
+            request = match sent {
+                Ok(response) => return Ok(response),
+                Err(Failed {
+                    unsent: Some(unsent),
+                    ..
+                }) if !is_new => *unsent,
+                Err(failed) => return Err(error::of(&failed.reason)),
+            };
+            *request.uri_mut() = uri.clone();
         }
     }
-    for pair in headers {
-        add(pair);
-    }
-    request.extend_from_slice(b"\r\n");
-    let broken = |reason: io::Error| ClientError::new(Kind::Connect, words(&reason));
-    stream.write_all(&request).await.map_err(broken)?;
-    stream.flush().await.map_err(broken)?;
-    // Byte by byte: what follows the answer belongs to the tunnel.
-    let mut answer = Vec::new();
-    while !answer.ends_with(b"\r\n\r\n") {
-        if answer.len() >= LARGEST_CONNECT_ANSWER {
-            let text = "the proxy's answer is too large";
-            return Err(ClientError::new(Kind::Connect, text));
+
+    async fn send_on(
+        &self,
+        mut link: Link,
+        place: &Place,
+        mut request: Outgoing,
+    ) -> Result<Response<Body>, Failed> {
+        let uri = request.uri();
+        if !request.headers().contains_key(header::HOST) {
+            let host = host(uri);
+            request.headers_mut().insert(header::HOST, host);
         }
-        match stream.read_u8().await {
-            Ok(byte) => answer.push(byte),
-            Err(reason) if reason.kind() == io::ErrorKind::UnexpectedEof => {
-                return Err(ClientError::new(Kind::Connect, "unexpected EOF"));
-            }
-            Err(reason) => return Err(broken(reason)),
+        if !link.is_proxied {
+            *request.uri_mut() = path(request.uri());
         }
+        let response = link.send(request).await?;
+        let lent = Lent {
+            link,
+            place: place.clone(),
+            pool: self.pool.clone(),
+        };
+        Ok(response.map(|incoming| Body::new(incoming, Some(Box::new(lent)))))
     }
-    let answer = String::from_utf8_lossy(&answer);
-    let line = answer.lines().next().unwrap_or_default();
-    let (version, status) = line.split_once(' ').unwrap_or_default();
-    if version.starts_with("HTTP/1.") && status.starts_with("200") {
-        return Ok(());
-    }
-    // Go shows what follows the number.
-    let reason = status.split_once(' ').map_or(status, |(_, reason)| reason);
-    Err(ClientError::new(Kind::Connect, reason))
-}
 
-/// A bidirectional stream, whatever it is made of.
-trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Io for S {}
-
-/// A connection as the pool takes it.
-struct Wire {
-    io: TokioIo<Box<dyn Io>>,
-    is_proxied: bool,
-    /// What limits how many are kept; nothing if it speaks HTTP/2.
-    held: Option<Arc<Held>>,
-}
-
-impl Wire {
-    fn new(stream: Box<dyn Io>, is_proxied: bool, held: Option<Arc<Held>>) -> Self {
-        Self {
-            io: TokioIo::new(stream),
+    /// Makes a connection.
+    async fn connect(&self, uri: &Uri, place: &Place) -> Result<Kept, ClientError> {
+        let Dialled {
+            stream,
             is_proxied,
-            held,
+            is_http2,
+        } = self.dialler.connect(uri).await?;
+        if !is_http2 {
+            let link = Link::open(stream, is_proxied).await;
+            return link.map(Kept::Own).map_err(|reason| error::of(&reason));
         }
-    }
-
-    /// Notes that a request is sent.
-    fn used(&self) {
-        if let Some(held) = &self.held {
-            held.used();
-        }
+        let handshake = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .handshake(TokioIo::new(stream));
+        let (shared, driver) = handshake.await.map_err(|reason| error::of(&reason))?;
+        self.pool.share(place.clone(), shared.clone(), driver);
+        Ok(Kept::Shared(shared))
     }
 }
 
-impl Drop for Wire {
-    fn drop(&mut self) {
-        self.used();
-    }
+/// Returns the host of a URL, with its port unless that is the scheme's own.
+fn host(uri: &Uri) -> HeaderValue {
+    let host = uri.host().unwrap_or_default();
+    let own = match uri.scheme_str() {
+        Some("https") => 443,
+        _ => 80,
+    };
+    let written = uri.authority().map_or("", Authority::as_str);
+    let bare = written.rsplit_once('@').map_or(written, |(_, bare)| bare);
+    let text = match uri.port_u16() {
+        Some(port) if port != own => bare,
+        _ => host,
+    };
+    // What stands in a URL can stand in a header.
+    HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""))
 }
 
-impl Connection for Wire {
-    fn connected(&self) -> Connected {
-        let connected = Connected::new().proxy(self.is_proxied);
-        match &self.held {
-            Some(held) => connected.extra(Handle(Arc::clone(held))),
-            None => connected.negotiated_h2(),
-        }
-    }
-}
-
-impl rt::Read for Wire {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: rt::ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        let polled = Pin::new(&mut self.io).poll_read(cx, buffer);
-        match &self.held {
-            // For the pool, the other side has closed it.
-            Some(held) if polled.is_pending() && held.is_over(cx) => Poll::Ready(Ok(())),
-            _ => polled,
-        }
-    }
-}
-
-impl rt::Write for Wire {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.used();
-        Pin::new(&mut self.io).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.used();
-        Pin::new(&mut self.io).poll_write_vectored(cx, slices)
-    }
+/// Returns what of a URL a server is told.
+fn path(uri: &Uri) -> Uri {
+    let path = uri.path_and_query().cloned();
+    Uri::from(path.unwrap_or_else(|| PathAndQuery::from_static("/")))
 }
