@@ -15,8 +15,11 @@
 //! * [`http`]: serving a router with time limits and drain; over TLS and to those who may (feature `web-config`);
 //!   a client with all that Prometheus' clients can be told (feature `http-client`)
 //! * `tls`: certificates for servers and clients, private authorities, pinning (feature `tls`)
+//! * `bell`: tasks that wake themselves (feature `http-client`)
 //! * `testing`: child processes, raw peers and golden data (feature `testing`)
 
+#[cfg(feature = "http-client")]
+pub mod bell;
 pub mod config;
 pub mod datagram;
 pub mod discovery;

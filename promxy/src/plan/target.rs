@@ -1,7 +1,8 @@
 //! A request's text as one target gets it.
 
 use promql::parser::{
-    AggregateOp, Expr, Grouping, Matcher, NodeId, NodeKind, ParserOptions, parse, parse_selector,
+    AggregateOp, Expr, Grouping, Matcher, Node, NodeId, NodeKind, ParserOptions, parse,
+    parse_selector,
 };
 
 use crate::labels::{
@@ -34,6 +35,32 @@ impl TargetRules<'_> {
             filter,
         } = self;
         added.is_empty() && metrics_relabel.is_empty() && injected.is_empty() && filter.is_none()
+    }
+
+    /// Whether a query is asked of the target as it is.
+    pub fn leave(&self, expr: &Expr) -> bool {
+        let Self {
+            added,
+            metrics_relabel,
+            injected,
+            filter,
+        } = self;
+        let stays = |(_, node): (NodeId, &Node)| match &node.kind {
+            NodeKind::Vector(selector) => {
+                let names = || selector.matchers.iter().map(|matcher| &matcher.name);
+                names().len() > 0 && names().all(|name| added.get(&name.to_str_lossy()).is_none())
+            }
+            // An empty list is left out.
+            NodeKind::Aggregate(aggregate) => match &aggregate.grouping {
+                Some(Grouping::Only(labels)) => !labels.is_empty(),
+                _ => true,
+            },
+            _ => true,
+        };
+        metrics_relabel.is_empty()
+            && injected.is_empty()
+            && filter.is_none()
+            && (added.is_empty() || expr.nodes().all(stays))
     }
 
     /// Rewrites the matchers of one selector; `None` if no series of the target can match.
@@ -163,4 +190,39 @@ pub fn raw_for_target(selector: &str, rules: TargetRules<'_>) -> Option<String> 
         .map(ToString::to_string)
         .collect();
     Some(format!("{{{}}}", texts.join(",")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is left as it is, is what rewriting would have made of it.
+    #[test]
+    fn a_query_that_no_rule_is_about_stays_as_it_is() {
+        let added = [("az", "a")].into_iter().collect();
+        let rules = |added| TargetRules {
+            added,
+            metrics_relabel: &[],
+            injected: &[],
+            filter: None,
+        };
+        let none = Labels::empty();
+        for (text, leaves) in [
+            ("up", true),
+            ("sum by (az) (rate(up{job=\"node\"}[5m])) / 2", true),
+            ("up + up{az=\"a\"}", false),
+            ("{az=\"a\"}", false),
+            ("sum by () (up)", false),
+            ("sum(up)", true),
+            ("1 + time()", true),
+        ] {
+            let expr = parse(text, &ParserOptions::v3_5()).unwrap();
+            assert_eq!(rules(&added).leave(&expr), leaves, "{text}");
+            if leaves {
+                let rewritten = expr_for_target(&expr, rules(&added));
+                assert_eq!(rewritten, Some(expr.to_string()), "{text}");
+            }
+            assert!(rules(&none).leave(&expr), "{text}");
+        }
+    }
 }

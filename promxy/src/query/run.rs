@@ -3,6 +3,7 @@
 use std::{future::Future, sync::Arc};
 
 use promql::{CancelToken, Query, parser::NodeKind, value::Value};
+use shared::bell::answer_own_wakes;
 use tokio::{
     sync::OwnedSemaphorePermit,
     task::spawn_blocking,
@@ -47,7 +48,7 @@ pub(super) async fn run(
         budget: Arc::new(Budget::new(limits.max_bytes, limits.max_samples)),
         deadline: begun.checked_add(share_of_targets(limit)),
     };
-    let gathering = gather(source, &query, grid, &asker);
+    let gathering = answer_own_wakes(gather(source, &query, grid, &asker));
     let gathered = within(deadline, "expression evaluation", gathering).await??;
     let fetch = begun.elapsed().saturating_sub(queue);
 

@@ -209,8 +209,9 @@ impl Group {
         asker: &Asker,
     ) -> Result<Answer<Vec<Series<Column<Native>>>>, UpstreamError> {
         let expr = parse(counting, &ParserOptions::v3_5().with_all_features()).ok();
+        let written = expr.as_ref().map(ToString::to_string);
         let counted = Asked {
-            text: counting,
+            text: written.as_deref().unwrap_or(counting),
             expr: expr.as_ref(),
             grid: asked.grid,
         };

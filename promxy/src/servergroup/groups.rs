@@ -328,8 +328,9 @@ impl Upstream for Groups {
         Box::pin(async move {
             let running = self.0.current.load_full();
             let expr = parse(text, &ParserOptions::v3_5().with_all_features()).ok();
+            let written = expr.as_ref().map(ToString::to_string);
             let asked = Query {
-                text,
+                text: written.as_deref().unwrap_or(text),
                 expr: expr.as_ref(),
                 grid,
             };

@@ -214,7 +214,7 @@ impl Routes {
         let of_method = || all().filter(|route| route.methods.contains(&method.as_str()));
         let here = of_method().find_map(|route| Some((route, matches(&route.pattern, path)?)));
         if let Some((route, rest)) = here {
-            return Found::Here(route, rest);
+            return Found::Here(route, rest.to_vec());
         }
         let status = if *method == Method::GET {
             StatusCode::MOVED_PERMANENTLY
@@ -246,29 +246,41 @@ impl Routes {
 }
 
 /// Returns what stands for the open part of a pattern, empty if there is none; `None` if the path is another one.
-fn matches(pattern: &str, path: &[u8]) -> Option<Vec<u8>> {
-    compare(pattern, path, |a, b| a == b).map(|(_, open)| open)
+fn matches<'p>(pattern: &str, path: &'p [u8]) -> Option<&'p [u8]> {
+    compare(pattern, path, |a, b| a == b)
 }
 
 /// Returns the path as the pattern has it, if it differs in letter case only.
 fn canonical(pattern: &str, path: &[u8]) -> Option<Vec<u8>> {
-    compare(pattern, path, <[u8]>::eq_ignore_ascii_case).map(|(whole, _)| whole)
+    compare(pattern, path, <[u8]>::eq_ignore_ascii_case)?;
+    let mut whole = path.to_vec();
+    let mut rest = whole.as_mut_slice();
+    for segment in pattern.split('/') {
+        if segment.starts_with('*') {
+            break;
+        }
+        let end = rest.iter().position(|byte| *byte == b'/');
+        let end = end.unwrap_or(rest.len());
+        if !segment.starts_with(':') {
+            rest[..end].copy_from_slice(segment.as_bytes());
+        }
+        rest = rest.get_mut(end + 1..).unwrap_or_default();
+    }
+    Some(whole)
 }
 
-/// Compares by segments. Returns the path in the pattern's letters and what stands for its open part.
-fn compare(
+/// Compares by segments, and returns what stands for the open part.
+fn compare<'p>(
     pattern: &str,
-    path: &[u8],
+    path: &'p [u8],
     is_equal: impl Fn(&[u8], &[u8]) -> bool,
-) -> Option<(Vec<u8>, Vec<u8>)> {
-    let (mut whole, mut open) = (Vec::with_capacity(path.len()), Vec::new());
+) -> Option<&'p [u8]> {
+    let mut open: &[u8] = b"";
     let mut rest = path.strip_prefix(b"/")?;
     let mut segments = pattern.strip_prefix('/')?.split('/').peekable();
     while let Some(segment) = segments.next() {
-        whole.push(b'/');
         if segment.starts_with('*') {
-            whole.extend_from_slice(rest);
-            return Some((whole, rest.to_vec()));
+            return Some(rest);
         }
         let end = rest.iter().position(|byte| *byte == b'/');
         let (found, behind) = match end {
@@ -276,15 +288,12 @@ fn compare(
             None => (rest, None),
         };
         if segment.starts_with(':') {
-            open = found.to_vec();
-            whole.extend_from_slice(found);
-        } else if is_equal(segment.as_bytes(), found) {
-            whole.extend_from_slice(segment.as_bytes());
-        } else {
+            open = found;
+        } else if !is_equal(segment.as_bytes(), found) {
             return None;
         }
         match (segments.peek(), behind) {
-            (None, None) => return Some((whole, open)),
+            (None, None) => return Some(open),
             (Some(_), Some(behind)) => rest = behind,
             _ => return None,
         }

@@ -13,6 +13,7 @@ mod natsort;
 use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::iter;
 use std::sync::Arc;
 
 use crate::format;
@@ -261,20 +262,41 @@ fn split_prefixed(bytes: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
+/// A name or a value as it is encoded: behind its length.
+///
 /// The reference's lengths have three bytes, so it can hold 16 MiB; what is longer is cut.
-fn push_prefixed(out: &mut Vec<u8>, text: &str) {
-    let mut end = text.len().min(0x00ff_ffff);
-    while !text.is_char_boundary(end) {
-        end -= 1;
+#[derive(Clone, Copy)]
+struct Prefixed<'a>(&'a [u8]);
+
+impl<'a> Prefixed<'a> {
+    fn new(text: &'a str) -> Self {
+        let mut end = text.len().min(0x00ff_ffff);
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        Self(&text.as_bytes()[..end])
     }
-    let text = &text.as_bytes()[..end];
-    if text.len() <= LONGEST_SHORT {
-        out.push(text.len() as u8);
-    } else {
-        out.push(0xff);
-        out.extend_from_slice(&(text.len() as u32).to_le_bytes()[..3]);
+
+    /// Returns how many bytes it takes.
+    fn size(self) -> usize {
+        let prefix = if self.0.len() <= LONGEST_SHORT { 1 } else { 4 };
+        prefix + self.0.len()
     }
-    out.extend_from_slice(text);
+
+    /// Writes it to the beginning of `out`, which has room for it, and returns the rest.
+    fn write(self, out: &mut [u8]) -> &mut [u8] {
+        let Self(text) = self;
+        let (own, rest) = out.split_at_mut(self.size());
+        let (prefix, behind) = own.split_at_mut(own.len() - text.len());
+        if let [length] = prefix {
+            *length = text.len() as u8;
+        } else {
+            prefix[0] = 0xff;
+            prefix[1..].copy_from_slice(&(text.len() as u32).to_le_bytes()[..3]);
+        }
+        behind.copy_from_slice(text);
+        rest
+    }
 }
 
 fn text(bytes: &[u8]) -> &str {
@@ -286,20 +308,23 @@ impl<N: AsRef<str>, V: AsRef<str>> FromIterator<(N, V)> for Labels {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
         let mut pairs: Vec<(N, V)> = pairs.into_iter().collect();
         pairs.sort_by(|a, b| a.0.as_ref().cmp(b.0.as_ref()));
-        let sizes = pairs.iter();
-        let sizes = sizes.map(|(name, value)| name.as_ref().len() + value.as_ref().len());
-        // A length takes one byte, or four.
-        let mut encoded = Vec::with_capacity(sizes.map(|size| size + 8).sum());
-        for (i, (name, value)) in pairs.iter().enumerate() {
-            let is_last = pairs
-                .get(i + 1)
-                .is_none_or(|(next, _)| next.as_ref() != name.as_ref());
-            if is_last && !value.as_ref().is_empty() {
-                push_prefixed(&mut encoded, name.as_ref());
-                push_prefixed(&mut encoded, value.as_ref());
-            }
+        let kept = || {
+            let next = pairs.iter().skip(1).map(Some).chain([None]);
+            let kept = pairs.iter().zip(next).filter(|((name, value), next)| {
+                let is_last = next.is_none_or(|(next, _)| next.as_ref() != name.as_ref());
+                is_last && !value.as_ref().is_empty()
+            });
+            kept.flat_map(|((name, value), _)| [name.as_ref(), value.as_ref()].map(Prefixed::new))
+        };
+        let size = kept().map(|text| text.size()).sum();
+        // In its place at once: a list that grows would have to be copied there.
+        let mut encoded: Arc<[u8]> = iter::repeat_n(0, size).collect();
+        let mut rest = Arc::get_mut(&mut encoded).unwrap_or_default();
+        for text in kept() {
+            rest = text.write(rest);
         }
-        Self::from_encoded(encoded)
+        let hash = hash::xxh64(&encoded);
+        Self { encoded, hash }
     }
 }
 

@@ -21,16 +21,12 @@ impl Shape {
     }
 
     /// Makes the label set of a series.
-    pub fn labels(&self, own: Vec<(Cow<'_, str>, Cow<'_, str>)>) -> Labels {
-        let labels = if self.added.is_empty() {
-            own.into_iter().collect()
-        } else {
-            let added = self.added.iter();
-            let added = added.map(|(name, value)| (Cow::Borrowed(name), Cow::Borrowed(value)));
-            // Of equal names the last counts.
-            own.into_iter().chain(added).collect()
-        };
-        self.changed(labels)
+    pub fn labels<'a>(&'a self, own: Vec<(Cow<'a, str>, Cow<'a, str>)>) -> Labels {
+        let mut all = own;
+        // Of equal names the last counts.
+        let added = self.added.iter();
+        all.extend(added.map(|(name, value)| (Cow::Borrowed(name), Cow::Borrowed(value))));
+        self.changed(all.into_iter().collect())
     }
 
     /// Changes a label set as it would have been changed while it was read.

@@ -1,7 +1,9 @@
 //! Queries: the text as the target gets it, and its answer onto columns or as samples.
 
 use std::{
+    borrow::Cow,
     collections::{HashMap, VecDeque},
+    pin::pin,
     sync::Arc,
 };
 
@@ -37,6 +39,7 @@ const SMALL: usize = 8 << 10;
 /// A query that was read.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Asked<'a> {
+    /// In the engine's own writing, if it could be read.
     pub(crate) text: &'a str,
     /// What the text says, if it could be read.
     pub(crate) expr: Option<&'a Expr>,
@@ -74,12 +77,12 @@ impl Member {
         let parts = split(grid, MOST_STEPS);
         let mut answer: Answer<Vec<Series<Column<Native>>>> = Answer::default();
         if let [part] = parts.as_slice() {
-            let asking = self.query_part(&text, *part, asked.grid, asker);
+            let asking = pin!(self.query_part(&text, *part, asked.grid, asker));
             answer = self.counted(call, asker, asking).await?;
         } else {
             // One after the other: together they are one answer, and no more of the target's time than that.
             for part in parts {
-                let asking = self.query_part(&text, part, part, asker);
+                let asking = pin!(self.query_part(&text, part, part, asker));
                 let found = self.counted(call, asker, asking).await?;
                 answer.annotations.merge(found.annotations);
                 join(
@@ -99,12 +102,17 @@ impl Member {
     }
 
     /// Returns what of a query is asked of the target; `None` if it has nothing to say to it.
-    fn as_asked(&self, asked: Asked<'_>) -> Option<(String, Grid)> {
+    fn as_asked<'a>(&self, asked: Asked<'a>) -> Option<(Cow<'a, str>, Grid)> {
         let Some(expr) = asked.expr else {
-            return Some((asked.text.to_owned(), asked.grid));
+            return Some((Cow::Borrowed(asked.text), asked.grid));
         };
         let filter = self.filter.load_full();
-        let text = expr_for_target(expr, self.rules(filter.as_deref()));
+        let rules = self.rules(filter.as_deref());
+        let text = if rules.leave(expr) {
+            Some(Cow::Borrowed(asked.text))
+        } else {
+            expr_for_target(expr, rules).map(Cow::Owned)
+        };
         let is_filtered =
             text.is_none() && filter.is_some() && expr_for_target(expr, self.rules(None)).is_some();
         let what = if asked.grid.is_instant() {
@@ -171,10 +179,10 @@ impl Member {
             return Ok(Answer::default());
         };
         let mut answer = if self.common.config.remote_read.is_some() {
-            let asking = self.remote_read(&asked, start, end, asker);
+            let asking = pin!(self.remote_read(&asked, start, end, asker));
             self.counted(Call::Raw, asker, asking).await?
         } else {
-            let asking = self.raw_query(&asked, start, end, asker);
+            let asking = pin!(self.raw_query(&asked, start, end, asker));
             self.counted(Call::Raw, asker, asking).await?
         };
         for series in &mut answer.data {

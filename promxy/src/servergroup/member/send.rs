@@ -30,7 +30,7 @@ impl Member {
     /// Sends a request, a second time if the target takes no forms, and returns the answer if it may hold data.
     pub(super) async fn ask(&self, request: &ApiRequest, asker: &Asker) -> Result<Body, Failure> {
         let always = encode(pairs(&self.common.params));
-        let params = request.encoded(&self.common.params);
+        let params = || request.encoded(&self.common.params);
         let base = format!("{}{}", self.target.url, request.path);
         let with = |query: &str| {
             if query.is_empty() {
@@ -42,7 +42,7 @@ impl Member {
         if request.method == Method::Form {
             let mut headers = self.headers(asker);
             headers.insert(header::CONTENT_TYPE, FORM);
-            let body = Bytes::from(params.clone());
+            let body = Bytes::from(params());
             let (status, answer) = self
                 .send(http::Method::POST, &with(&always), headers, body)
                 .await?;
@@ -56,7 +56,7 @@ impl Member {
         }
         let headers = self.headers(asker);
         let (status, answer) = self
-            .send(http::Method::GET, &with(&params), headers, Bytes::new())
+            .send(http::Method::GET, &with(&params()), headers, Bytes::new())
             .await?;
         judged(status, answer, asker).await
     }

@@ -4,24 +4,16 @@
 //! no wake-up across tasks and threads beyond the one that its bytes cause. A connection that is not in use is driven by nobody.
 //!
 //! The parts of a connection wake each other, too: asking the body for a frame wakes what reads frames. The [`Bell`] keeps such
-//! wake-ups from the task, which is at work on the connection anyway; else each would send it to the scheduler once more.
+//! wake-ups from the task, which is at work on the connection anyway.
 
 use std::{
     fmt,
     future::poll_fn,
     pin::{Pin, pin},
-    sync::{
-        Arc,
-        atomic::{
-            AtomicU8,
-            Ordering::{AcqRel, Acquire, Release},
-        },
-    },
-    task::{Context, Poll, Wake, Waker},
+    task::{Context, Poll},
 };
 
 use bytes::Bytes;
-use futures_util::task::AtomicWaker;
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::{
@@ -34,6 +26,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 
 use super::dial::Io;
+use crate::bell::Bell;
 
 /// A request as it is sent.
 pub(super) type Outgoing = Request<Full<Bytes>>;
@@ -148,140 +141,5 @@ impl Link {
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Link")
-    }
-}
-
-/// What a connection wakes its user by. While the user is at work, the bell only notes that it was rung.
-struct Bell {
-    rope: Arc<Rope>,
-    waker: Waker,
-}
-
-struct Rope {
-    state: AtomicU8,
-    /// The task that is woken.
-    user: AtomicWaker,
-}
-
-/// Whoever rings wakes the user.
-const WAITING: u8 = 0;
-/// The user is at work.
-const WORKING: u8 = 1;
-/// Somebody has rung since the user began to work.
-const RUNG: u8 = 2;
-
-/// How many times work is begun anew because somebody has rung, before others have their turn.
-const ROUNDS: usize = 8;
-
-impl Bell {
-    fn new() -> Self {
-        let rope = Arc::new(Rope {
-            state: AtomicU8::new(WAITING),
-            user: AtomicWaker::new(),
-        });
-        let waker = Waker::from(Arc::clone(&rope));
-        Self { rope, waker }
-    }
-
-    /// Works until there is a result, or nothing more to do before somebody rings.
-    fn work<T>(
-        &self,
-        cx: &Context<'_>,
-        mut step: impl FnMut(&mut Context<'_>) -> Poll<T>,
-    ) -> Poll<T> {
-        let Rope { state, user } = &*self.rope;
-        user.register(cx.waker());
-        for _ in 0..ROUNDS {
-            state.store(WORKING, Release);
-            let done = step(&mut Context::from_waker(&self.waker));
-            if done.is_ready() {
-                // Whoever asks next looks at everything again.
-                state.store(WAITING, Release);
-                return done;
-            }
-            if state
-                .compare_exchange(WORKING, WAITING, AcqRel, Acquire)
-                .is_ok()
-            {
-                return Poll::Pending;
-            }
-        }
-        state.store(WAITING, Release);
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    }
-
-    /// Works without a user: nobody is woken for what happens later.
-    fn quiet<T>(&self, step: impl FnOnce(&mut Context<'_>) -> T) -> T {
-        self.rope.user.take();
-        step(&mut Context::from_waker(&self.waker))
-    }
-}
-
-impl Wake for Rope {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        if let Err(WAITING) = self.state.compare_exchange(WORKING, RUNG, AcqRel, Acquire) {
-            self.user.wake();
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-
-    use super::*;
-
-    #[derive(Default)]
-    struct Count(AtomicUsize);
-
-    impl Wake for Count {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Relaxed);
-        }
-    }
-
-    #[test]
-    fn a_bell_wakes_who_waits_and_only_reminds_who_works() {
-        let woken = Arc::<Count>::default();
-        let waker = Waker::from(Arc::clone(&woken));
-        let cx = Context::from_waker(&waker);
-        let count = || woken.0.load(Relaxed);
-        let bell = Bell::new();
-
-        let mut steps = 0;
-        let done = bell.work(&cx, |cx| {
-            steps += 1;
-            if steps == 1 {
-                cx.waker().wake_by_ref();
-            }
-            Poll::<()>::Pending
-        });
-        assert_eq!((done, steps, count()), (Poll::Pending, 2, 0));
-
-        bell.waker.wake_by_ref();
-        bell.waker.wake_by_ref();
-        assert_eq!(count(), 1);
-
-        // One that rings without end gives way to others.
-        let done = bell.work(&cx, |cx| {
-            cx.waker().wake_by_ref();
-            Poll::<()>::Pending
-        });
-        assert_eq!((done, count()), (Poll::Pending, 2));
-
-        let done = bell.work(&cx, |cx| {
-            cx.waker().wake_by_ref();
-            Poll::Ready(())
-        });
-        assert_eq!((done, count()), (Poll::Ready(()), 2));
-
-        bell.quiet(|cx| cx.waker().wake_by_ref());
-        bell.waker.wake_by_ref();
-        assert_eq!(count(), 2);
     }
 }

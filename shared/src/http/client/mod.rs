@@ -274,7 +274,7 @@ impl Inner {
                 credential::header(scheme, secret)?
             }
             Authentication::OAuth2(_) => match &self.tokens {
-                Some(tokens) => tokens.header().await?,
+                Some(tokens) => Box::pin(tokens.header()).await?,
                 None => return Ok(()),
             },
             Authentication::SigV4(settings) => {

@@ -102,7 +102,8 @@ impl Transport {
         loop {
             let (connection, is_new) = match self.pool.take(&place) {
                 Some(kept) => (kept, false),
-                None => (self.connect(&uri, &place).await?, true),
+                // What connecting holds is large, and most requests do not connect.
+                None => (Box::pin(self.connect(&uri, &place)).await?, true),
             };
             let sent = match connection {
                 Kept::Own(link) => self.send_on(link, &place, request).await,
