@@ -17,6 +17,7 @@ use super::{
     member::{Asked, Common, Listed, Member},
     scatter::{Pending, hedged, replicas},
     targets::{Target, TargetError, assemble_all},
+    unite::united,
 };
 use crate::{
     config::ErrorPolicy,
@@ -227,7 +228,7 @@ impl Group {
                 })
             })
             .await?;
-        let all = joined(found, |members| members.into_iter().flatten().collect());
+        let all = united(found, |members| members.into_iter().flatten().collect());
         Ok(Answer {
             data: coverage::merge(all.data, asked.grid),
             annotations: all.annotations,
@@ -265,7 +266,7 @@ impl Group {
         let found = self
             .scatter(&state, |member| Box::pin(member.series(listed, asker)))
             .await;
-        self.settled(found.map(|answers| joined(answers, merge::label_sets)))
+        self.settled(found.map(|answers| united(answers, merge::label_sets)))
     }
 
     /// Lists label names.
@@ -278,7 +279,7 @@ impl Group {
         let found = self
             .scatter(&state, |member| Box::pin(member.label_names(listed, asker)))
             .await;
-        self.settled(found.map(|answers| joined(answers, merge::words)))
+        self.settled(found.map(|answers| united(answers, merge::words)))
     }
 
     /// Lists the values of a label.
@@ -294,7 +295,7 @@ impl Group {
                 Box::pin(member.label_values(label, listed, asker))
             })
             .await;
-        self.settled(found.map(|answers| joined(answers, merge::words)))
+        self.settled(found.map(|answers| united(answers, merge::words)))
     }
 
     /// Returns what is known of metrics. What becomes of errors is not seen in the answer, which has no place for warnings.
@@ -374,7 +375,7 @@ impl Group {
             prefer_max: config.prefer_max,
         };
         let size: usize = answers.iter().map(|answer| answer.data.len()).sum();
-        let work = move || joined(answers, |members| merge::sets(members, options, &context));
+        let work = move || united(answers, |members| merge::sets(members, options, &context));
         if size < MANY_SERIES {
             return Ok(work());
         }
@@ -415,20 +416,6 @@ impl Group {
             let filter = member.filter.load_full();
             member.rules(filter.as_deref()).selector(matchers).is_some()
         })
-    }
-}
-
-/// Unites what members say beside their data, and their data.
-fn joined<T>(answers: Vec<Answer<T>>, join: impl FnOnce(Vec<T>) -> T) -> Answer<T> {
-    let mut annotations = super::decode::Annotations::default();
-    let mut data = Vec::with_capacity(answers.len());
-    for answer in answers {
-        annotations.merge(answer.annotations);
-        data.push(answer.data);
-    }
-    Answer {
-        data: join(data),
-        annotations,
     }
 }
 

@@ -1,4 +1,4 @@
-//! The answers of groups, put together.
+//! The answers of groups, or of the targets of one, put together.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ pub(super) fn parts<D>(answers: Vec<Answer<Vec<Series<D>>>>) -> Answer<Vec<Part<
     Answer { data, annotations }
 }
 
-/// Unites answers.
+/// Unites answers, and what they say beside.
 pub(super) fn united<T>(answers: Vec<Answer<T>>, unite: impl FnOnce(Vec<T>) -> T) -> Answer<T> {
     let mut annotations = Annotations::default();
     let mut data = Vec::with_capacity(answers.len());
