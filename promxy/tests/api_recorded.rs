@@ -12,9 +12,6 @@ mod deviations;
 mod prepare;
 mod support;
 
-use std::io::Read as _;
-
-use flate2::read::{GzDecoder, ZlibDecoder};
 use serde_json::Value;
 
 use deviations::Deviation;
@@ -23,6 +20,7 @@ use support::{
     client::Response,
     golden, groups,
     recorded::{Case, Replay},
+    unpacked,
 };
 
 /// What became of the cases of a file.
@@ -186,24 +184,6 @@ fn difference(case: &Case, response: &Response) -> Option<String> {
         out.push(format!("body: expected\n{expected_body}\ngot\n{body}\n"));
     }
     (!out.is_empty()).then(|| out.concat())
-}
-
-fn unpacked(response: &Response) -> String {
-    let mut text = String::new();
-    match response.header("content-encoding") {
-        Some("gzip") => {
-            GzDecoder::new(&*response.body)
-                .read_to_string(&mut text)
-                .unwrap();
-        }
-        Some("deflate") => {
-            ZlibDecoder::new(&*response.body)
-                .read_to_string(&mut text)
-                .unwrap();
-        }
-        _ => text = String::from_utf8_lossy(&response.body).into_owned(),
-    }
-    text
 }
 
 /// Returns a body without what cannot be the same: timings, the time where none was asked for, values of the machine, an order

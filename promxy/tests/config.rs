@@ -6,6 +6,9 @@
     reason = "a failed test says what it expected; counts are shown"
 )]
 
+#[path = "support/refused_flags.rs"]
+mod refused_flags;
+
 use std::{ffi::OsString, fs, path::Path};
 
 use promql::format::quote;
@@ -13,6 +16,7 @@ use promxy::{
     config::{check, parse},
     flags::{Answer, Flags},
 };
+use refused_flags::REFUSED_FLAGS;
 use serde::Deserialize;
 use shared::testing::golden;
 
@@ -220,24 +224,6 @@ struct Start {
     stderr: String,
 }
 
-/// Starts whose flags are judged otherwise than by the original, with the reason.
-const START_DEVIATIONS: [(&str, &str); 5] = [
-    (
-        "bad_external_url",
-        "S22: the message says which URL and why",
-    ),
-    ("bad_bind", "S22: the message says which URL and why"),
-    ("bind_port_only", "S22: the message says which URL and why"),
-    (
-        "metrics_path_relative",
-        "S21: a message in place of a crash",
-    ),
-    (
-        "metrics_path_collides",
-        "S21: a message in place of a crash",
-    ),
-];
-
 #[test]
 fn flags_are_judged_as_by_the_original() {
     let starts: Vec<Start> = golden::json_lines(format!("{GOLDEN}/startup.jsonl"));
@@ -274,7 +260,7 @@ fn flags_are_judged_as_by_the_original() {
         };
         let lines = stderr.lines().filter(|line| is_about_flags(line));
         let expected: String = lines.flat_map(|line| [line, "\n"]).collect();
-        if START_DEVIATIONS.iter().any(|(id, _)| *id == start.id) {
+        if REFUSED_FLAGS.iter().any(|(id, _)| *id == start.id) {
             assert!(
                 judged.is_some_and(|line| line.contains("level=fatal") && line != expected),
                 "{}",
@@ -296,7 +282,7 @@ fn flags_are_judged_as_by_the_original() {
         "startup.jsonl: {same} of {} command lines the same, {deviating} in the table of deviations",
         starts.len()
     );
-    assert_eq!(deviating, START_DEVIATIONS.len());
+    assert_eq!(deviating, REFUSED_FLAGS.len());
 }
 
 #[test]

@@ -2,15 +2,16 @@
 
 #![allow(
     clippy::unwrap_used,
-    clippy::print_stdout,
     reason = "a test fails where it stands and says what it skipped"
 )]
+
+mod support;
 
 use std::{
     fs,
     io::{Read as _, Write as _},
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
-    path::{Path, PathBuf},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::Path,
     process::Command,
     sync::{Arc, Mutex},
     thread,
@@ -27,6 +28,7 @@ use shared::{
     lifecycle::Tasks,
     testing::{PATIENCE, eventually, process::Program, wire::free_tcp_port},
 };
+use support::{bytes_of, client::request, required};
 use tokio::{sync::watch, time::timeout};
 
 /// The sources that a group's keys say.
@@ -290,32 +292,10 @@ async fn a_source_that_is_out_of_place_fails_for_ever() {
     );
 }
 
-/// The program, or nothing to skip.
-fn consul_binary() -> Option<PathBuf> {
-    let path = std::env::var_os("CONSUL_BIN").map(PathBuf::from);
-    if path.is_none() {
-        let required = std::env::var("REQUIRE_REAL_SERVERS").as_deref() == Ok("1");
-        assert!(!required, "CONSUL_BIN is not set");
-        println!("skipped: CONSUL_BIN does not say where the program consul is");
-    }
-    path
-}
-
+/// Asks an agent, and returns the answer if it is a 200.
 fn ask(port: u16, method: &str, target: &str, body: &str) -> Option<String> {
-    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok()?;
-    stream.set_read_timeout(Some(PATIENCE)).ok()?;
-    let length = body.len();
-    let request = format!(
-        "{method} {target} HTTP/1.0\r\nHost: consul\r\nContent-Length: {length}\r\n\r\n{body}"
-    );
-    stream.write_all(request.as_bytes()).ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).ok()?;
-    answer
-        .split_once(' ')?
-        .1
-        .starts_with("200")
-        .then_some(answer)
+    let answer = request(port, &bytes_of(method, target, &[], body.as_bytes()))?;
+    (answer.status == 200).then(|| answer.text())
 }
 
 fn agent(binary: &Path, port: u16) -> Program {
@@ -357,7 +337,7 @@ fn register(port: u16, id: &str, instance: u16, status: &str, tags: &[&str]) {
 // The labels are those that `service_discovery.jsonl` has recorded at step "consul_sd".
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn consul_sd_follows_a_real_catalogue_with_all_labels() {
-    let Some(binary) = consul_binary() else {
+    let Some(binary) = required("CONSUL_BIN") else {
         return;
     };
     let port = free_tcp_port();

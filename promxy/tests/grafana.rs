@@ -13,16 +13,15 @@ mod dataset;
 mod real_servers;
 mod support;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    io::Read as _,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use dataset::Times;
-use flate2::read::GzDecoder;
 use real_servers::{Stand, binaries, data, eventually_long, form, send};
 use serde_json::Value;
-use support::stub::{Reply, Stub};
+use support::{
+    stub::{Reply, Stub},
+    unpacked,
+};
 
 /// What the servers scrape: metadata and exemplars are of scraped metrics only.
 const SCRAPED: &str = "# HELP jobs_done Jobs that were done.\n# TYPE jobs_done counter\n\
@@ -220,28 +219,14 @@ fn answer(port: u16, call: &Call) -> Answer {
         .map(|(name, value)| (*name, value.as_str()))
         .collect();
     let form = form(&params);
-    let unpacked = ("Accept-Encoding", "gzip");
+    let packed = ("Accept-Encoding", "gzip");
     let response = if call.method == "POST" {
         let kind = ("Content-Type", "application/x-www-form-urlencoded");
-        send(port, "POST", call.path, &[kind, unpacked], &form)
+        send(port, "POST", call.path, &[kind, packed], &form)
     } else {
-        send(
-            port,
-            "GET",
-            &format!("{}?{form}", call.path),
-            &[unpacked],
-            "",
-        )
+        send(port, "GET", &format!("{}?{form}", call.path), &[packed], "")
     };
-    let mut text = String::new();
-    match response.header("content-encoding") {
-        Some("gzip") => {
-            GzDecoder::new(&*response.body)
-                .read_to_string(&mut text)
-                .unwrap();
-        }
-        _ => text = response.text(),
-    }
+    let text = unpacked(&response);
     let body = serde_json::from_str(&text)
         .unwrap_or_else(|error| panic!("{} {}: {error}: {text}", call.method, call.path));
     let kind = response.header("content-type").unwrap_or_default();

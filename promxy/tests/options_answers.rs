@@ -6,7 +6,7 @@ mod support;
 
 use serde_json::{Value, json};
 use support::{
-    Promxy, config, form, group,
+    Promxy, config, group,
     stub::{Asked, Reply, Stub},
 };
 
@@ -116,15 +116,7 @@ fn align_query_range_with_step_puts_the_times_of_servers_that_snap_back_in_place
     let f = |keys: &str| -> Value {
         let stub = Stub::start(snapped);
         let promxy = Promxy::start(&config(&[group(&[&stub], keys)]), &[]).ready();
-        let (start, end) = ((NOW + 7).to_string(), (NOW + 187).to_string());
-        let form = form(&[
-            ("query", "up"),
-            ("start", &start),
-            ("end", &end),
-            ("step", "60"),
-        ]);
-        let answer = promxy.post("/api/v1/query_range", &form).text();
-        serde_json::from_str::<Value>(&answer).unwrap()["data"]["result"].clone()
+        promxy.query_range("up", NOW + 7, NOW + 187).0
     };
     let expected: Vec<Value> = (0..4)
         .map(|place| json!([NOW + 7 + place * 60, place.to_string()]))

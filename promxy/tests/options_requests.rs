@@ -4,9 +4,9 @@
 
 mod support;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use support::{
-    Promxy, config, form, group,
+    Promxy, config, group,
     stub::{Asked, Reply, Stub},
 };
 
@@ -128,15 +128,7 @@ fn relabel_configs_choose_targets_and_say_how_they_are_reached() {
 #[test]
 fn absolute_time_range_cuts_ranges_and_keeps_other_times_out() {
     let range = |promxy: &Promxy, start: i64, end: i64| {
-        let (start, end) = (start.to_string(), end.to_string());
-        let form = form(&[
-            ("query", "up"),
-            ("start", &start),
-            ("end", &end),
-            ("step", "60"),
-        ]);
-        let answer = promxy.post("/api/v1/query_range", &form).text();
-        let answer: Value = serde_json::from_str(&answer).unwrap();
+        let (_, answer) = promxy.query_range("up", start, end);
         assert_eq!(answer["status"], json!("success"), "{answer}");
     };
     // From 22:13:20 to 22:23:20, in whole minutes of the query's from 22:14:10 on.

@@ -10,7 +10,7 @@ mod plan_support;
 
 use std::collections::BTreeSet;
 
-use plan_support::{Request, Sent, line, requests, seconds, sent_line};
+use plan_support::{Request, Sent, grid, line, requests, sent_line};
 use promql::parser::{ParserOptions, parse};
 use promxy::{
     labels::filter::LabelFilter,
@@ -119,14 +119,7 @@ fn scenarios_make_the_requests_of_the_original() {
                     .and_then(|value| value.as_str())
                     .map(str::to_owned)
             };
-            let grid = match param("time") {
-                time @ Some(_) => Grid::instant(seconds(time.as_ref())),
-                None => Grid {
-                    start: seconds(param("start").as_ref()),
-                    end: seconds(param("end").as_ref()),
-                    step: seconds(param("step").as_ref()),
-                },
-            };
+            let grid = grid(param);
             let requests = requests(query, grid).unwrap();
             let mut planned = BTreeSet::new();
             for (group, name) in config.server_groups.iter().zip(["a", "b", "c"]) {

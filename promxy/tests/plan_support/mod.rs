@@ -16,8 +16,21 @@ pub(crate) struct Sent {
     body_params: Vec<(String, serde_json::Value)>,
 }
 
+/// Reads the times of a request from its parameters.
+pub(crate) fn grid(param: impl Fn(&str) -> Option<String>) -> Grid {
+    let time = |name: &str| seconds(param(name).as_ref());
+    if param("time").is_some() {
+        return Grid::instant(time("time"));
+    }
+    Grid {
+        start: time("start"),
+        end: time("end"),
+        step: time("step"),
+    }
+}
+
 /// Reads a time as the API does: whole seconds, and the rest to the nearest millisecond.
-pub(crate) fn seconds(text: Option<&String>) -> i64 {
+fn seconds(text: Option<&String>) -> i64 {
     let seconds: f64 = text.and_then(|text| text.parse().ok()).unwrap_or(0.0);
     seconds.trunc() as i64 * 1000 + (seconds.fract() * 1000.0).round() as i64
 }
@@ -96,14 +109,6 @@ pub(crate) fn sent_line(sent: &Sent) -> String {
             .and_then(|(_, value)| value.as_str())
             .map(str::to_owned)
     };
-    let grid = match param("time") {
-        time @ Some(_) => Grid::instant(seconds(time.as_ref())),
-        None => Grid {
-            start: seconds(param("start").as_ref()),
-            end: seconds(param("end").as_ref()),
-            step: seconds(param("step").as_ref()),
-        },
-    };
     let group: String = sent.target.chars().take(1).collect();
-    line(&group, &param("query").unwrap_or_default(), grid)
+    line(&group, &param("query").unwrap_or_default(), grid(param))
 }

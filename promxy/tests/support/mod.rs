@@ -18,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use flate2::read::GzDecoder;
+use flate2::read::{GzDecoder, ZlibDecoder};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use shared::testing::{eventually, process::Program};
@@ -119,11 +119,23 @@ impl Promxy {
     /// Asks a query at a time in seconds. Returns the result, and all of the answer.
     #[track_caller]
     pub(crate) fn query(&self, query: &str, time: i64) -> (Value, Value) {
-        let answer = self.post(
-            "/api/v1/query",
-            &form(&[("query", query), ("time", &time.to_string())]),
-        );
-        let answer: Value = serde_json::from_str(&answer.text()).unwrap();
+        let time = time.to_string();
+        self.ask("/api/v1/query", &[("query", query), ("time", &time)])
+    }
+
+    /// Asks a query at times from the first to the second, a minute apart, in seconds. Returns the result, and all of the answer.
+    #[track_caller]
+    pub(crate) fn query_range(&self, query: &str, start: i64, end: i64) -> (Value, Value) {
+        let (start, end) = (start.to_string(), end.to_string());
+        let params = [("query", query), ("start", &start), ("end", &end)];
+        let params = [&params[..], &[("step", "60")]].concat();
+        self.ask("/api/v1/query_range", &params)
+    }
+
+    #[track_caller]
+    fn ask(&self, path: &str, params: &[(&str, &str)]) -> (Value, Value) {
+        let answer = self.post(path, &form(params)).text();
+        let answer: Value = serde_json::from_str(&answer).unwrap();
         (answer["data"]["result"].clone(), answer)
     }
 
@@ -185,6 +197,23 @@ pub(crate) fn bytes_of(method: &str, path: &str, headers: &[(&str, &str)], body:
     }
     head.push_str("\r\n");
     [head.as_bytes(), body].concat()
+}
+
+/// The body of an answer as text, whatever it is packed with.
+pub(crate) fn unpacked(response: &Response) -> String {
+    let mut text = String::new();
+    match response.header("content-encoding") {
+        Some("gzip") => {
+            let mut unpacking = GzDecoder::new(&*response.body);
+            unpacking.read_to_string(&mut text).unwrap();
+        }
+        Some("deflate") => {
+            let mut unpacking = ZlibDecoder::new(&*response.body);
+            unpacking.read_to_string(&mut text).unwrap();
+        }
+        _ => text = response.text(),
+    }
+    text
 }
 
 /// Writes parameters as a form.
