@@ -10,7 +10,11 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use axum::{Router, extract::Request};
+use axum::{
+    Router,
+    extract::Request,
+    http::{HeaderMap, Version},
+};
 use serde_json::json;
 use shared::{
     config::secret::Secret,
@@ -37,10 +41,10 @@ fn vector(time: i64) -> String {
     )
 }
 
-/// A target that speaks TLS, and what it was asked with: the version of HTTP.
+/// A target that speaks TLS, and what it was asked with: the version of HTTP, and headers.
 struct Secured {
     port: u16,
-    versions: Arc<Mutex<Vec<String>>>,
+    asked: Arc<Mutex<Vec<(Version, HeaderMap)>>>,
     tasks: Tasks,
     _runtime: Runtime,
 }
@@ -54,12 +58,11 @@ impl Drop for Secured {
 impl Secured {
     fn start(settings: Settings) -> Self {
         let runtime = Runtime::new().unwrap();
-        let versions = Arc::<Mutex<Vec<String>>>::default();
-        let told = Arc::clone(&versions);
+        let asked = Arc::<Mutex<Vec<(Version, HeaderMap)>>>::default();
+        let told = Arc::clone(&asked);
         let router = Router::new().fallback(async move |request: Request| {
-            told.lock()
-                .unwrap()
-                .push(format!("{:?}", request.version()));
+            let (head, _) = request.into_parts();
+            told.lock().unwrap().push((head.version, head.headers));
             vector(NOW)
         });
         let tasks = Tasks::new();
@@ -72,7 +75,7 @@ impl Secured {
         });
         Self {
             port,
-            versions,
+            asked,
             tasks,
             _runtime: runtime,
         }
@@ -174,7 +177,9 @@ fn enable_http2_offers_it() {
     let skipped = "tls_config: {insecure_skip_verify: true}";
     assert_eq!(server.ask(skipped), None);
     assert_eq!(server.ask(&format!("{skipped}, enable_http2: true")), None);
-    assert_eq!(*server.versions.lock().unwrap(), ["HTTP/1.1", "HTTP/2.0"]);
+    let asked = server.asked.lock().unwrap();
+    let versions: Vec<Version> = asked.iter().map(|(version, _)| *version).collect();
+    assert_eq!(versions, [Version::HTTP_11, Version::HTTP_2]);
 }
 
 fn one(_: &Asked) -> Reply {
@@ -248,4 +253,85 @@ fn proxies_come_from_the_configuration_or_the_environment_and_no_proxy_goes_arou
     f("t.example:9090", "{proxy_from_environment: true}", true);
     f("TARGET", "{proxy_from_environment: true}", false);
     f("TARGET", "{}", false);
+}
+
+/// The values of a header.
+fn values<'a>(asked: &'a Asked, name: &str) -> Vec<&'a str> {
+    let named = asked.headers.iter().filter(|(other, _)| other == name);
+    named.map(|(_, value)| value.as_str()).collect()
+}
+
+// Prometheus 3.5 sends the same.
+#[test]
+fn proxy_connect_header_and_the_user_of_proxy_url_are_told_to_the_proxy_alone() {
+    let authority = Authority::new("a");
+    let identity = authority.issue(&named(&["localhost"])).identity();
+    let target = Secured::start(Settings::new(identity, &[HTTP_1_1]));
+    let f = |user: &str, headers: &str, credentials: &[&str], ways: &[&str]| {
+        let proxy = Stub::start(|_| Reply::Tunnel);
+        let client = format!(
+            "proxy_url: 'http://{user}127.0.0.1:{}', proxy_connect_header: {{{headers}}}, tls_config: {{insecure_skip_verify: true}}",
+            proxy.port
+        );
+        assert_eq!(target.ask(&client), None, "{client}");
+        let asked = proxy.asked();
+        assert_eq!(asked.len(), 1, "{asked:?}");
+        let host = format!("localhost:{}", target.port);
+        assert_eq!(
+            (asked[0].method.as_str(), &asked[0].target),
+            ("CONNECT", &host)
+        );
+        assert_eq!(values(&asked[0], "host"), [host]);
+        assert_eq!(
+            values(&asked[0], "proxy-authorization"),
+            credentials,
+            "{client}"
+        );
+        assert_eq!(values(&asked[0], "x-way"), ways, "{client}");
+    };
+    f("", "X-Way: [a, b]", &[], &["a", "b"]);
+    // me:p@ss.
+    f("me:p%40ss@", "X-Way: [a]", &["Basic bWU6cEBzcw=="], &["a"]);
+    f("me@", "", &["Basic bWU6"], &[]);
+    f("", "Proxy-Authorization: [Bearer t]", &["Bearer t"], &[]);
+    let asked = target.asked.lock().unwrap();
+    assert_eq!(asked.len(), 4);
+    for (_, headers) in &*asked {
+        for name in ["x-way", "proxy-authorization"] {
+            assert!(!headers.contains_key(name), "{headers:?}");
+        }
+    }
+    // Where nothing is encrypted there is no tunnel, and the request itself says who asks.
+    let proxy = Stub::start(one);
+    let config = format!(
+        "promxy:\n  server_groups:\n  - static_configs: [{{targets: ['t.example:9090']}}]\n    http_client: {{proxy_url: 'http://me:pw@127.0.0.1:{}', proxy_connect_header: {{X-Way: [a]}}}}\n",
+        proxy.port
+    );
+    let promxy = Promxy::start(&config, &[]).ready();
+    let (_, answer) = promxy.query("up", NOW);
+    assert_eq!(answer["status"], json!("success"), "{answer}");
+    let asked = proxy.asked();
+    assert!(
+        asked[0].target.starts_with("http://t.example:9090/"),
+        "{asked:?}"
+    );
+    assert_eq!(values(&asked[0], "proxy-authorization"), ["Basic bWU6cHc="]);
+    assert_eq!(values(&asked[0], "x-way"), [""; 0]);
+}
+
+#[test]
+fn an_error_says_that_the_proxy_does_not_connect() {
+    let authority = Authority::new("a");
+    let identity = authority.issue(&named(&["localhost"])).identity();
+    let target = Secured::start(Settings::new(identity, &[HTTP_1_1]));
+    let proxy = Stub::start(|_| Reply::Answer {
+        status: 407,
+        content_type: "text/plain".to_owned(),
+        body: Vec::new(),
+    });
+    is_about(
+        target.ask(&format!("proxy_url: 'http://127.0.0.1:{}'", proxy.port)),
+        "Status",
+    );
+    assert!(target.asked.lock().unwrap().is_empty());
 }

@@ -1,7 +1,7 @@
 //! Servers on loopback that answer as a closure says.
 
 use std::{
-    io::{Read as _, Write as _},
+    io::{self, Read, Write as _},
     net::{Shutdown, TcpListener, TcpStream},
     sync::{
         Arc, Mutex,
@@ -90,6 +90,8 @@ pub(crate) enum Reply {
     Truncated { content_type: String, body: Vec<u8> },
     /// Closes the connection.
     Close,
+    /// Connects the client with the host that it asked for (`CONNECT`).
+    Tunnel,
     /// Waits, then does the other.
     After(Duration, Box<Reply>),
 }
@@ -195,14 +197,14 @@ fn converse(mut stream: TcpStream, handler: &Arc<Handler>, asked: &Mutex<Vec<Ask
     let _fast = stream.set_nodelay(true).is_ok();
     while let Some(request) = read(&mut stream) {
         asked.lock().unwrap().push(request.clone());
-        if send(&mut stream, handler(&request)).is_none() {
+        if send(&mut stream, &request, handler(&request)).is_none() {
             let _closed = stream.shutdown(Shutdown::Both).is_ok();
             return;
         }
     }
 }
 
-fn send(stream: &mut TcpStream, reply: Reply) -> Option<()> {
+fn send(stream: &mut TcpStream, asked: &Asked, reply: Reply) -> Option<()> {
     let (status, content_type, body, more) = match reply {
         Reply::Answer {
             status,
@@ -211,9 +213,10 @@ fn send(stream: &mut TcpStream, reply: Reply) -> Option<()> {
         } => (status, content_type, body, 0),
         Reply::Truncated { content_type, body } => (200, content_type, body, 100),
         Reply::Close => return None,
+        Reply::Tunnel => return tunnel(stream, &asked.target),
         Reply::After(time, reply) => {
             thread::sleep(time);
-            return send(stream, *reply);
+            return send(stream, asked, *reply);
         }
     };
     let length = if status == 204 {
@@ -226,7 +229,25 @@ fn send(stream: &mut TcpStream, reply: Reply) -> Option<()> {
     (more == 0).then_some(())
 }
 
-fn read(stream: &mut TcpStream) -> Option<Asked> {
+/// Connects a client with a host, until both have said all.
+fn tunnel(client: &mut TcpStream, host: &str) -> Option<()> {
+    let server = TcpStream::connect(host).ok()?;
+    client
+        .write_all(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        .ok()?;
+    let pass = |mut from: &TcpStream, mut to: &TcpStream| {
+        let _passed = io::copy(&mut from, &mut to).is_ok();
+        let _said = to.shutdown(Shutdown::Write).is_ok();
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| pass(&server, client));
+        pass(client, &server);
+    });
+    None
+}
+
+/// Reads a request; `None` at the end of the connection.
+pub(crate) fn read(stream: &mut impl Read) -> Option<Asked> {
     let (mut head, mut byte) = (Vec::new(), [0]);
     while !head.ends_with(b"\r\n\r\n") {
         stream.read_exact(&mut byte).ok()?;
