@@ -7,18 +7,20 @@
 
 use std::{sync::Arc, time::Duration};
 
-use divan::{Bencher, black_box};
+use divan::{Bencher, black_box, counter::ItemsCount};
+use parking_lot::Mutex;
 use promql::{
     parser::{Matcher, ParserOptions, parse},
     storage::BoxFuture,
+    value::Value,
 };
 use promxy::{
-    config::Groups,
+    config,
     labels::Labels,
     plan,
     query::{Limits, Params, Queries, Settings, Source},
     series::{Column, Native, Samples, Series},
-    servergroup::time_range::Grid,
+    servergroup::{decode::Annotations, time_range::Grid},
     upstream::{Answer, Asked, Asker, Asking, Exemplars, Metadata, Part, Upstream, UpstreamError},
 };
 use tokio::runtime::Runtime;
@@ -27,10 +29,18 @@ fn main() {
     divan::main();
 }
 
-/// Answers every query with the same series of two groups.
-struct Same {
-    series: usize,
+/// What groups have answered to a query at the times of a grid.
+type Known = Vec<(String, Grid, Vec<Part<Column<Native>>>)>;
+
+/// Two groups with series of so many instances each. What they answer is made once.
+struct Groups {
+    instances: usize,
+    known: Mutex<Known>,
 }
+
+/// The buckets of classic histograms.
+const BOUNDS: [&str; 6] = ["0.01", "0.1", "0.5", "1", "5", "+Inf"];
+const JOBS: usize = 5;
 
 const RANGE: Grid = Grid {
     start: 1_700_000_000_000,
@@ -42,41 +52,88 @@ fn ready<'a, T: Send + 'a>(data: T) -> BoxFuture<'a, Result<T, UpstreamError>> {
     Box::pin(std::future::ready(Ok(data)))
 }
 
-impl Upstream for Same {
+impl Groups {
+    fn new(instances: usize) -> Self {
+        let known = Mutex::default();
+        Self { instances, known }
+    }
+
+    /// The answer to a query, whose text says by which labels it aggregates, if it does.
+    fn answer(&self, text: &str, grid: Grid) -> Vec<Part<Column<Native>>> {
+        let mut known = self.known.lock();
+        let found = known.iter().find(|one| one.0 == text && one.1 == grid);
+        if let Some((.., parts)) = found {
+            return parts.clone();
+        }
+        let group = |group: usize| Part {
+            group,
+            series: self.series(text, group, grid),
+        };
+        let parts: Vec<_> = (0..2).map(group).collect();
+        known.push((text.to_owned(), grid, parts.clone()));
+        parts
+    }
+
+    fn series(&self, text: &str, group: usize, grid: Grid) -> Vec<Series<Column<Native>>> {
+        let by = text
+            .split_once(" by (")
+            .and_then(|(_, rest)| rest.split_once(')'));
+        let by = by.map_or("instance, job", |(names, _)| names);
+        let has = |name: &str| by.split(", ").any(|other| other == name);
+        let instances = if has("instance") { self.instances } else { 1 };
+        let jobs = if has("job") && !has("instance") {
+            JOBS
+        } else {
+            1
+        };
+        let bounds = if has("le") { BOUNDS.len() } else { 1 };
+        let numbers = 0..instances * jobs * bounds;
+        let series = numbers.map(|number| {
+            let (place, bound) = (number / bounds, number % bounds);
+            let mut labels = vec![("az", group.to_string())];
+            if has("instance") {
+                let instance = format!("10.0.{}.{}:9100", place / 250, place % 250);
+                labels.push(("instance", instance));
+            }
+            if has("job") {
+                labels.push(("job", format!("job-{}", place % JOBS)));
+            }
+            if has("le") {
+                labels.push(("le", BOUNDS[bound].to_owned()));
+            }
+            // A tenth of the file systems are nearly full.
+            let is_full = text.contains("avail") && place % 10 == 0;
+            let share = if is_full { 0.05 } else { 0.5 };
+            let mut data = Column::empty(grid.len());
+            for step in 0..grid.len() {
+                // Upper buckets have more.
+                let value = ((step + place) % 97 + 1) * (bound + 1);
+                data.set(step, value as f64 * share);
+            }
+            let labels: Labels = labels.into_iter().collect();
+            Series { labels, data }
+        });
+        series.collect()
+    }
+
+    /// How many numbers were in all answers.
+    fn numbers(&self) -> usize {
+        let known = self.known.lock();
+        let parts = known.iter().flat_map(|(.., parts)| parts);
+        let series = parts.flat_map(|part| &part.series);
+        series.map(|series| series.data.count()).sum()
+    }
+}
+
+impl Upstream for Groups {
     fn query<'a>(
         &'a self,
         text: &'a str,
         grid: Grid,
         _: &'a Asker,
     ) -> Asking<'a, Answer<Vec<Part<Column<Native>>>>> {
-        let part = |group: usize| {
-            let count = if text.starts_with("sum") || text.starts_with("count") {
-                self.series / 10
-            } else {
-                self.series
-            };
-            let series = (0..count).map(|number| {
-                let labels: Labels = [
-                    ("az", group.to_string()),
-                    (
-                        "instance",
-                        format!("10.0.{}.{}:9100", number / 250, number % 250),
-                    ),
-                    ("job", "node".to_owned()),
-                ]
-                .into_iter()
-                .collect();
-                let mut data = Column::empty(grid.len());
-                for step in 0..grid.len() {
-                    data.set(step, (number * step) as f64);
-                }
-                Series { labels, data }
-            });
-            let series = series.collect();
-            Part { group, series }
-        };
         ready(Answer {
-            data: (0..2).map(part).collect(),
+            data: self.answer(text, grid),
             ..Answer::default()
         })
     }
@@ -140,7 +197,7 @@ const PANELS: [&str; 6] = [
     "histogram_quantile(0.99, sum by (le, job) (rate(request_duration_seconds_bucket[5m])))",
 ];
 
-fn queries(series: usize) -> Queries {
+fn queries(upstream: Arc<Groups>) -> Queries {
     let limits = Limits {
         timeout: Duration::from_secs(120),
         max_samples: 50_000_000,
@@ -153,36 +210,53 @@ fn queries(series: usize) -> Queries {
         limits,
     };
     let source = Source {
-        upstream: Arc::new(Same { series }),
-        groups: Groups::Overlapping,
+        upstream,
+        groups: config::Groups::Overlapping,
         default_step: Duration::from_secs(60),
     };
     Queries::new(settings, source)
 }
 
-/// One time, ten series of each group.
-#[divan::bench(args = PANELS)]
-fn instant(bencher: Bencher<'_, '_>, panel: &str) {
-    let (queries, runtime) = (queries(10), Runtime::new().unwrap());
+/// Evaluates a panel over groups of so many instances, and counts the numbers that they answer with.
+fn evaluate(bencher: Bencher<'_, '_>, panel: &str, instances: usize, grid: Grid) {
+    let groups = Arc::new(Groups::new(instances));
+    let (queries, runtime) = (queries(Arc::clone(&groups)), Runtime::new().unwrap());
     let params = Params::default();
-    bencher.bench(|| {
-        runtime
-            .block_on(queries.instant(black_box(panel), RANGE.start, &params))
-            .unwrap()
-    });
+    let ask = || {
+        runtime.block_on(async {
+            let panel = black_box(panel);
+            let Grid { start, end, step } = grid;
+            let outcome = if grid.is_instant() {
+                queries.instant(panel, start, &params).await
+            } else {
+                queries.range(panel, start, end, step, &params).await
+            };
+            outcome.unwrap()
+        })
+    };
+    let first = ask();
+    assert_eq!(first.annotations, Annotations::default(), "{panel}");
+    let is_empty = match &first.value {
+        Value::Vector(elements) => elements.is_empty(),
+        Value::Matrix(series) => series.is_empty(),
+        _ => false,
+    };
+    assert!(!is_empty, "{panel}");
+    bencher
+        .counter(ItemsCount::new(groups.numbers()))
+        .bench_local(ask);
 }
 
-/// 240 times, 500 series of each group; making the answers is part of what is measured.
+/// One time, ten instances of each group.
+#[divan::bench(args = PANELS)]
+fn instant(bencher: Bencher<'_, '_>, panel: &str) {
+    evaluate(bencher, panel, 10, Grid::instant(RANGE.start));
+}
+
+/// 240 times, 500 instances of each group; copying the answers is part of what is measured.
 #[divan::bench(args = PANELS)]
 fn range(bencher: Bencher<'_, '_>, panel: &str) {
-    let (queries, runtime) = (queries(500), Runtime::new().unwrap());
-    let params = Params::default();
-    let Grid { start, end, step } = RANGE;
-    bencher.bench(|| {
-        runtime
-            .block_on(queries.range(black_box(panel), start, end, step, &params))
-            .unwrap()
-    });
+    evaluate(bencher, panel, 500, RANGE);
 }
 
 /// The plan alone.
@@ -191,7 +265,7 @@ fn planning(bencher: Bencher<'_, '_>, panel: &str) {
     let expr = parse(panel, &ParserOptions::v3_5()).unwrap();
     let settings = plan::Settings {
         default_step_ms: 60_000,
-        groups: Groups::Overlapping,
+        groups: config::Groups::Overlapping,
         loses_labels: false,
         is_histogram: &|_| false,
     };

@@ -8,11 +8,15 @@
 
 use std::{collections::BTreeMap, io::Read as _};
 
+use promql::value::{SampleValue, Value, VectorSample};
 use promxy::{
     api::write_json,
-    series::Histogram,
+    series::{Histogram, Native, Samples, Series},
     servergroup::{
-        decode::{OwnTimes, ResultType, Shape, Stream, columns, samples},
+        decode::{
+            Annotations, DecodeError, Decoded, OwnTimes, ResultType, Shape, Stream, columns,
+            samples,
+        },
         time_range::Grid,
     },
 };
@@ -30,28 +34,47 @@ fn bodies() -> BTreeMap<String, String> {
     serde_json::from_str(&text).unwrap()
 }
 
+/// Reads an answer as queries do, to histograms that can be computed with.
+fn read(body: &str) -> Result<Decoded<Samples<Native>>, DecodeError> {
+    let mut stream = Stream::new(OwnTimes::<Native>::new(), Shape::default(), usize::MAX);
+    stream.push(body.as_bytes())?;
+    stream.finish().map(|(decoded, _)| decoded)
+}
+
+/// The element of a vector that a series of one sample is.
+fn element(series: &Series<Samples<Native>>) -> VectorSample {
+    let Samples { floats, histograms } = &series.data;
+    let float = floats
+        .first()
+        .map(|(time, value)| (*time, SampleValue::Float(*value)));
+    let histogram = || {
+        let (time, histogram) = histograms[0].clone();
+        (time, SampleValue::Histogram(histogram))
+    };
+    let (timestamp, value) = float.unwrap_or_else(histogram);
+    VectorSample {
+        labels: series.labels.clone(),
+        timestamp,
+        value,
+    }
+}
+
 #[test]
 fn recorded_answers_are_written_as_they_were_read() {
     let bodies = bodies();
     let (mut queries, mut errors, mut others, mut plain) = (0, 0, 0, 0);
     for (name, body) in &bodies {
         if body.starts_with(r#"{"status":"error""#) {
-            let error = samples(200, body.as_bytes(), usize::MAX)
-                .unwrap_err()
-                .to_string();
+            let error = read(body).unwrap_err().to_string();
             let (kind, message) = error.split_once(": ").unwrap();
             assert_eq!(
-                &write_json::error(
-                    kind,
-                    message,
-                    &promxy::servergroup::decode::Annotations::default()
-                ),
+                &write_json::error(kind, message, &Annotations::default()),
                 body
             );
             errors += 1;
             continue;
         }
-        let Ok(decoded) = samples(200, body.as_bytes(), usize::MAX) else {
+        let Ok(decoded) = read(body) else {
             others += 1;
             continue;
         };
@@ -70,16 +93,8 @@ fn recorded_answers_are_written_as_they_were_read() {
                 )
             }
             ResultType::Vector => {
-                let first = decoded.series.first().map(|series| &series.data);
-                let time = first.map_or(0, |data| {
-                    data.floats
-                        .first()
-                        .map_or_else(|| data.histograms[0].0, |point| point.0)
-                });
-                let vector =
-                    columns(200, body.as_bytes(), Grid::instant(time), 0, usize::MAX).unwrap();
-                assert_eq!(vector.off_grid, 0, "{name}");
-                write_json::vector(&vector.series, time)
+                let elements = decoded.series.iter().map(element);
+                write_json::value(&Value::Vector(elements.collect()))
             }
         };
         let answer: serde_json::Value = serde_json::from_str(body).unwrap();
@@ -87,7 +102,7 @@ fn recorded_answers_are_written_as_they_were_read() {
         let written = format!(r#"{{"status":"success","data":{data}"#);
         // The original writes the largest and the smallest numbers without an exponent; Prometheus, and we, with one.
         if body.contains("00000000000000000000000000") {
-            let again = samples(200, format!("{written}}}").as_bytes(), usize::MAX).unwrap();
+            let again = read(&format!("{written}}}")).unwrap();
             assert_eq!(
                 format!("{:?}", again.series),
                 format!("{:?}", decoded.series)
@@ -125,13 +140,12 @@ proptest! {
             prop::collection::btree_map(0i64..4_000_000_000_000, any::<f64>(), 1..20),
         ), 0..6),
     ) {
-        use promxy::series::{Samples, Series};
-        let series: Vec<_> = series.into_iter().map(|(labels, floats)| Series {
+        let series: Vec<Series<Samples<Native>>> = series.into_iter().map(|(labels, floats)| Series {
             labels: labels.into_iter().collect(),
             data: Samples { floats: floats.into_iter().collect(), histograms: Vec::new() },
         }).collect();
-        let body = write_json::success(&write_json::matrix(&series), &promxy::servergroup::decode::Annotations::default());
-        let decoded = samples(200, body.as_bytes(), usize::MAX).unwrap();
+        let body = write_json::success(&write_json::matrix(&series), &Annotations::default());
+        let decoded = read(&body).unwrap();
         prop_assert_eq!(format!("{:?}", decoded.series), format!("{:?}", series));
     }
 
@@ -148,12 +162,11 @@ proptest! {
         piece in 1usize..300,
         change in prop::option::of((0usize..10_000, prop::sample::select(&b" \"\\,.:[]{}-+0159eEN\x00\xff"[..]))),
     ) {
-        use promxy::series::{Samples, Series};
-        let series: Vec<_> = series.into_iter().map(|(labels, floats)| Series {
+        let series: Vec<Series<Samples<Native>>> = series.into_iter().map(|(labels, floats)| Series {
             labels: labels.into_iter().collect(),
             data: Samples { floats: floats.into_iter().collect(), histograms: Vec::new() },
         }).collect();
-        let none = promxy::servergroup::decode::Annotations::default();
+        let none = Annotations::default();
         let mut body = write_json::success(&write_json::matrix(&series), &none).into_bytes();
         if let Some((at, byte)) = change {
             let length = body.len();

@@ -17,8 +17,8 @@ use self::number::{write_shortest_time, write_time};
 use super::json;
 use crate::{
     labels::Labels,
-    series::{Bucket, Column, Histogram, Samples, Series},
-    servergroup::{decode::Annotations, time_range::Grid},
+    series::{Native, Samples, Series},
+    servergroup::decode::Annotations,
 };
 
 /// How many warnings, and how many infos, an answer shows before it says how many more there are.
@@ -63,26 +63,24 @@ pub fn value(value: &Value) -> String {
     match value {
         Value::Scalar { timestamp, value } => scalar(*timestamp, *value),
         Value::String { timestamp, value } => string(*timestamp, &value.to_str_lossy()),
-        Value::Vector(samples) => {
-            let mut out = String::with_capacity(64 + 96 * samples.len());
-            out.push_str(r#"{"resultType":"vector","result":["#);
-            for (position, sample) in samples.iter().enumerate() {
-                write_comma(position, &mut out);
-                vector_sample(sample, &mut out);
-            }
-            out.push_str("]}");
-            out
-        }
-        Value::Matrix(series) => {
-            let mut out = String::from(r#"{"resultType":"matrix","result":["#);
-            for (position, one) in series.iter().enumerate() {
-                write_comma(position, &mut out);
-                matrix_series(one, &mut out);
-            }
-            out.push_str("]}");
-            out
-        }
+        Value::Vector(samples) => result("vector", samples, vector_sample),
+        Value::Matrix(series) => result("matrix", series, matrix_series),
     }
+}
+
+/// Writes the data of a query with a range vector as its value.
+pub fn matrix(series: &[Series<Samples<Native>>]) -> String {
+    result("matrix", series, |Series { labels, data }, out| {
+        let histograms = data.histograms.iter().map(|(time, h)| (*time, h.as_ref()));
+        write_series(labels, data.floats.iter().copied(), histograms, out);
+    })
+}
+
+fn result<T>(kind: &str, elements: &[T], write: impl FnMut(&T, &mut String)) -> String {
+    let mut out = format!(r#"{{"resultType":"{kind}","result":["#);
+    write_list(elements, &mut out, write);
+    out.push_str("]}");
+    out
 }
 
 /// Writes an element of an instant vector.
@@ -106,65 +104,6 @@ pub(super) fn vector_sample(sample: &VectorSample, out: &mut String) {
 pub(super) fn matrix_series(series: &MatrixSeries, out: &mut String) {
     let histograms = series.histograms().map(|(time, h)| (time, h.as_ref()));
     write_series(&series.labels, series.floats(), histograms, out);
-}
-
-/// Writes the data of a query with a range vector as its value.
-pub fn matrix(series: &[Series<Samples<Histogram>>]) -> String {
-    let mut out = String::from(r#"{"resultType":"matrix","result":["#);
-    for (position, one) in series.iter().enumerate() {
-        let floats = one.data.floats.iter().copied();
-        let histograms = one.data.histograms.iter().map(|(time, h)| (*time, h));
-        write_comma(position, &mut out);
-        write_series(&one.labels, floats, histograms, &mut out);
-    }
-    out.push_str("]}");
-    out
-}
-
-/// Writes the data of a range query from columns.
-pub fn matrix_of_columns(series: &[Series<Column<Histogram>>], grid: Grid) -> String {
-    let mut out = String::from(r#"{"resultType":"matrix","result":["#);
-    for (position, one) in series.iter().enumerate() {
-        let floats = one
-            .data
-            .iter()
-            .map(|(place, value)| (grid.time(place), value));
-        let histograms = one.data.histograms().iter();
-        let histograms = histograms.map(|(place, h)| (grid.time(*place as usize), h));
-        write_comma(position, &mut out);
-        write_series(&one.labels, floats, histograms, &mut out);
-    }
-    out.push_str("]}");
-    out
-}
-
-/// Writes the data of a query with an instant vector as its value: the first sample of each series, at one time.
-pub fn vector(series: &[Series<Column<Histogram>>], time: i64) -> String {
-    let mut out = String::from(r#"{"resultType":"vector","result":["#);
-    let mut is_first = true;
-    for Series { labels, data } in series {
-        let (float, histogram) = (data.get(0), data.histograms().first());
-        if float.is_none() && histogram.is_none() {
-            continue;
-        }
-        out.push_str(if is_first {
-            r#"{"metric":"#
-        } else {
-            r#",{"metric":"#
-        });
-        is_first = false;
-        write_labels(labels, &mut out);
-        if let Some(value) = float {
-            out.push_str(r#","value":"#);
-            write_float_point(time, value, &mut out);
-        } else if let Some((_, histogram)) = histogram {
-            out.push_str(r#","histogram":"#);
-            write_histogram_point(time, histogram, &mut out);
-        }
-        out.push('}');
-    }
-    out.push_str("]}");
-    out
 }
 
 /// Writes the data of a query with a number as its value, which never has an exponent.
@@ -196,10 +135,7 @@ pub fn words(words: &[String]) -> String {
 /// Writes a list of label sets: the data of `series`.
 pub fn label_sets(sets: &[Labels]) -> String {
     let mut out = String::from("[");
-    for (position, labels) in sets.iter().enumerate() {
-        write_comma(position, &mut out);
-        write_labels(labels, &mut out);
-    }
+    write_list(sets, &mut out, write_labels);
     out.push(']');
     out
 }
@@ -229,22 +165,27 @@ pub(super) fn annotations(annotations: &Annotations, out: &mut String) {
 }
 
 fn write_words(words: &[String], out: &mut String) {
-    for (position, word) in words.iter().enumerate() {
-        write_comma(position, out);
-        write_string(word, out);
-    }
+    write_list(words, out, |word, out| write_string(word, out));
 }
 
-fn write_comma(position: usize, out: &mut String) {
-    if position > 0 {
-        out.push(',');
+/// Writes what comes one after another, with commas between.
+fn write_list<T>(
+    items: impl IntoIterator<Item = T>,
+    out: &mut String,
+    mut write: impl FnMut(T, &mut String),
+) {
+    for (position, item) in items.into_iter().enumerate() {
+        if position > 0 {
+            out.push(',');
+        }
+        write(item, out);
     }
 }
 
 fn write_series<'a>(
     labels: &Labels,
     floats: impl Iterator<Item = (i64, f64)>,
-    histograms: impl Iterator<Item = (i64, &'a (impl Buckets + 'a))>,
+    histograms: impl Iterator<Item = (i64, &'a FloatHistogram)>,
     out: &mut String,
 ) {
     out.push_str(r#"{"metric":"#);
@@ -272,12 +213,11 @@ fn write_series<'a>(
 
 fn write_labels(labels: &Labels, out: &mut String) {
     out.push('{');
-    for (position, (name, value)) in labels.iter().enumerate() {
-        write_comma(position, out);
+    write_list(labels.iter(), out, |(name, value), out| {
         write_string(name, out);
         out.push(':');
         write_string(value, out);
-    }
+    });
     out.push('}');
 }
 
@@ -289,55 +229,20 @@ fn write_float_point(time: i64, value: f64, out: &mut String) {
     out.push_str("\"]");
 }
 
-/// What a histogram shows of itself.
-trait Buckets {
-    /// Returns how many observations there are, and their sum.
-    fn totals(&self) -> (f64, f64);
-
-    /// Returns the buckets that have observations, from low to high.
-    fn each(&self) -> impl Iterator<Item = Bucket>;
-}
-
-impl Buckets for Histogram {
-    fn totals(&self) -> (f64, f64) {
-        (self.count, self.sum)
-    }
-
-    fn each(&self) -> impl Iterator<Item = Bucket> {
-        self.buckets.iter().copied()
-    }
-}
-
-impl Buckets for FloatHistogram {
-    fn totals(&self) -> (f64, f64) {
-        (self.count, self.sum)
-    }
-
-    fn each(&self) -> impl Iterator<Item = Bucket> {
-        self.populated_buckets().map(|bucket| Bucket {
-            boundaries: bucket.boundaries(),
-            lower: bucket.lower,
-            upper: bucket.upper,
-            count: bucket.count,
-        })
-    }
-}
-
-fn write_histogram_point(time: i64, histogram: &impl Buckets, out: &mut String) {
-    let (count, sum) = histogram.totals();
+fn write_histogram_point(time: i64, histogram: &FloatHistogram, out: &mut String) {
     out.push('[');
     write_time(time, out);
     out.push_str(r#",{"count":""#);
-    write_number(count, out);
+    write_number(histogram.count, out);
     out.push_str(r#"","sum":""#);
-    write_number(sum, out);
+    write_number(histogram.sum, out);
     out.push('"');
     let mut is_first = true;
-    for bucket in histogram.each() {
+    for bucket in histogram.populated_buckets() {
         out.push_str(if is_first { r#","buckets":["# } else { "," });
         is_first = false;
         out.push('[');
-        out.push(char::from(b'0' + bucket.boundaries));
+        out.push(char::from(b'0' + bucket.boundaries()));
         for number in [bucket.lower, bucket.upper, bucket.count] {
             out.push_str(",\"");
             write_number(number, out);
