@@ -2,11 +2,11 @@
 
 use std::{
     collections::HashMap,
-    io::{ErrorKind, Read as _, Write as _},
+    io::{ErrorKind, Write as _},
     net::{Shutdown, TcpListener, TcpStream},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     thread,
     time::Duration,
@@ -15,7 +15,10 @@ use std::{
 use nix::sys::socket::{setsockopt, sockopt};
 use shared::testing::eventually;
 
-use crate::{holding::Holding, support::stub};
+use crate::{
+    holding::Holding,
+    support::stub::{self, Asked},
+};
 
 /// What is wrong with a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +65,7 @@ type Answers = HashMap<(String, Params), Arc<[u8]>>;
 
 struct Inner {
     fault: Mutex<Fault>,
+    is_listening: AtomicBool,
     streams: Mutex<Vec<TcpStream>>,
     holding: Arc<Holding>,
     answers: Mutex<Answers>,
@@ -75,6 +79,7 @@ impl Server {
         let port = listener.local_addr().unwrap().port();
         let inner = Arc::new(Inner {
             fault: Mutex::new(Fault::None),
+            is_listening: AtomicBool::new(true),
             streams: Mutex::default(),
             holding: Arc::clone(holding),
             answers: Mutex::default(),
@@ -94,6 +99,14 @@ impl Server {
     /// From now on this is wrong with it, also with the answers that it is giving.
     pub(crate) fn set(&self, fault: Fault) {
         *self.inner.fault.lock().unwrap() = fault;
+    }
+
+    /// From now on nothing is wrong with it, and it listens.
+    pub(crate) fn recover(&self) {
+        self.set(Fault::None);
+        eventually("a killed server to listen again", || {
+            self.inner.is_listening.load(Relaxed).then_some(())
+        });
     }
 }
 
@@ -117,6 +130,7 @@ impl Inner {
             match self.fault() {
                 fault @ (Fault::Killed | Fault::Ended) => {
                     listener = None;
+                    self.is_listening.store(false, Relaxed);
                     for stream in self.streams.lock().unwrap().drain(..) {
                         let _closed = stream.shutdown(Shutdown::Both).is_ok();
                     }
@@ -131,6 +145,7 @@ impl Inner {
                             TcpListener::bind(("127.0.0.1", port)).ok()
                         });
                         listener = Some(bound);
+                        self.is_listening.store(true, Relaxed);
                     }
                     Some(listener) => self.accept(listener),
                 },
@@ -158,8 +173,8 @@ impl Inner {
 
     /// Serves a request; `None` at the end of the connection.
     fn serve(&self, mut stream: &TcpStream) -> Option<()> {
-        let request = read(stream)?;
-        let (kind, body) = if request.path == "/api/v1/read" {
+        let request = stub::read(&mut stream)?;
+        let (kind, body) = if request.path() == "/api/v1/read" {
             let body: Arc<[u8]> = self.holding.read(&request.body).into();
             ("application/x-protobuf", body)
         } else {
@@ -248,16 +263,12 @@ impl Inner {
     }
 
     /// Answers as a server with the series does. Equal questions come often.
-    fn answer(&self, request: &Request) -> Arc<[u8]> {
-        let key = (request.path.clone(), request.params.clone());
+    fn answer(&self, request: &Asked) -> Arc<[u8]> {
+        let key = (request.path().to_owned(), request.parameters());
         if let Some(known) = self.answers.lock().unwrap().get(&key) {
             return Arc::clone(known);
         }
-        let answer: Arc<[u8]> = self
-            .holding
-            .answer(&request.path, &request.params)
-            .into_bytes()
-            .into();
+        let answer: Arc<[u8]> = self.holding.answer(&key.0, &key.1).into_bytes().into();
         self.answers
             .lock()
             .unwrap()
@@ -273,34 +284,4 @@ fn half(bytes: &[u8]) -> &[u8] {
 fn close(stream: &TcpStream) -> Option<()> {
     let _closed = stream.shutdown(Shutdown::Both).is_ok();
     None
-}
-
-struct Request {
-    path: String,
-    params: Params,
-    body: Vec<u8>,
-}
-
-fn read(mut stream: &TcpStream) -> Option<Request> {
-    let (mut head, mut byte) = (Vec::new(), [0]);
-    while !head.ends_with(b"\r\n\r\n") {
-        stream.read_exact(&mut byte).ok()?;
-        head.push(byte[0]);
-    }
-    let head = String::from_utf8(head).ok()?;
-    let length = head.lines().find_map(|line| {
-        let (name, value) = line.split_once(": ")?;
-        name.eq_ignore_ascii_case("content-length")
-            .then(|| value.parse().unwrap())
-    });
-    let mut body = vec![0; length.unwrap_or(0)];
-    stream.read_exact(&mut body).ok()?;
-    let target = head.split(' ').nth(1)?;
-    let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let form = std::str::from_utf8(&body).unwrap_or_default();
-    Some(Request {
-        path: path.to_owned(),
-        params: stub::parameters(&format!("{query}&{form}")),
-        body,
-    })
 }
