@@ -19,11 +19,12 @@ use shared::{
     tls::Stream,
 };
 use tokio::{net::TcpStream, time::timeout};
+use tokio_util::io::InspectReader;
 use tracing::debug;
 
 use super::{
     BUFFER, Front, HEAD,
-    lengths::{Lengths, Watched},
+    lengths::{Lengths, Watch},
 };
 use crate::proxy::{Client, body::ResponseBody, refusal};
 
@@ -75,7 +76,9 @@ impl Connection {
 
     async fn speak_http1(self, stream: Stream) {
         let is_tls = matches!(stream, Stream::Tls(_));
-        let (stream, lengths) = Watched::new(Paced::new(stream, STALL));
+        let lengths = Arc::<Lengths>::default();
+        let mut watch = Watch::new(Arc::clone(&lengths));
+        let stream = InspectReader::new(Paced::new(stream, STALL), move |bytes| watch.look(bytes));
         let conversation = self.conversation(is_tls, lengths);
         let service = service_fn(|request| Arc::clone(&conversation).answer(request));
         let connection = http1::Builder::new()

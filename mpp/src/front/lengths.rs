@@ -4,17 +4,10 @@
 //! can be smuggled past it. But who sends such a request means no good, so it is refused; and as hyper does not tell, the bytes
 //! are looked at on their way to it.
 
-use std::{
-    io,
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU8, Ordering::Relaxed},
-    },
-    task::{Context, Poll, ready},
+use std::sync::{
+    Arc,
+    atomic::{AtomicU8, Ordering::Relaxed},
 };
-
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 const LENGTH: u8 = 1;
 const CODING: u8 = 2;
@@ -40,29 +33,27 @@ impl Lengths {
     }
 }
 
-/// A stream whose incoming bytes are watched.
+/// Watches the bytes that come in on a connection.
 #[derive(Debug)]
-pub(super) struct Watched<S> {
-    inner: S,
+pub(super) struct Watch {
     lengths: Arc<Lengths>,
     /// The start of the present line; longer ones are cut.
     line: [u8; CODING_NAME.len() + 1],
     filled: usize,
 }
 
-impl<S> Watched<S> {
-    pub(super) fn new(inner: S) -> (Self, Arc<Lengths>) {
-        let lengths = Arc::<Lengths>::default();
-        let watched = Self {
-            inner,
-            lengths: Arc::clone(&lengths),
+impl Watch {
+    /// Writes what it sees to `lengths`.
+    pub(super) fn new(lengths: Arc<Lengths>) -> Self {
+        Self {
+            lengths,
             line: [0; CODING_NAME.len() + 1],
             filled: 0,
-        };
-        (watched, lengths)
+        }
     }
 
-    fn look(&mut self, mut bytes: &[u8]) {
+    /// Looks at the next bytes.
+    pub(super) fn look(&mut self, mut bytes: &[u8]) {
         while self.lengths.0.load(Relaxed) & IN_BODY == 0 && !bytes.is_empty() {
             let end = bytes.iter().position(|byte| *byte == b'\n');
             let line = end.map_or(bytes, |end| &bytes[..end]);
@@ -97,50 +88,6 @@ impl<S> Watched<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut this.inner).poll_read(cx, buffer))?;
-        this.look(&buffer.filled()[before..]);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().inner).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().inner).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().inner).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,9 +96,10 @@ mod tests {
     fn both_lengths_in_one_head_are_a_conflict_however_the_bytes_come() {
         let f = |bytes: &str, expected: bool| {
             for size in [1, 3, 7, 1000] {
-                let (mut watched, lengths) = Watched::new(());
+                let lengths = Arc::<Lengths>::default();
+                let mut watch = Watch::new(Arc::clone(&lengths));
                 for chunk in bytes.as_bytes().chunks(size) {
-                    watched.look(chunk);
+                    watch.look(chunk);
                 }
                 assert_eq!(lengths.conflict(), expected, "{bytes:?} by {size}");
             }
@@ -184,11 +132,12 @@ mod tests {
 
     #[test]
     fn the_next_head_is_watched_again() {
-        let (mut watched, lengths) = Watched::new(());
-        watched.look(b"POST / HTTP/1.1\r\nContent-Length: 1\r\n\r\nx");
+        let lengths = Arc::<Lengths>::default();
+        let mut watch = Watch::new(Arc::clone(&lengths));
+        watch.look(b"POST / HTTP/1.1\r\nContent-Length: 1\r\n\r\nx");
         assert!(!lengths.conflict());
         lengths.next();
-        watched.look(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n");
+        watch.look(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n");
         assert!(!lengths.conflict());
     }
 }
