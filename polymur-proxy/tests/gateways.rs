@@ -13,16 +13,9 @@ use nix::sys::signal::Signal;
 use shared::testing::pki::{Authority, named};
 use support::{
     Certificates, Proxy, command,
-    gateway::{Action, Gateway, Tls, answer},
+    gateway::{Action, Gateway, Tls, answer, ping_then},
     loopback, port, spawn, wait_for_count,
 };
-
-fn ping_then(action: Action) -> impl Fn(&str, usize) -> Action {
-    move |path, _| match path {
-        "/ping" => Action::status(200, "key is valid\n"),
-        _ => action.clone(),
-    }
-}
 
 #[test]
 fn with_several_addresses_the_first_that_works_is_used_and_the_first_again_when_it_is_back() {
@@ -40,7 +33,7 @@ fn with_several_addresses_the_first_that_works_is_used_and_the_first_again_when_
     drop(first);
     proxy.send(b"two 1 1\n");
     wait_for_count("lines", 1, || second.taken_lines());
-    let first = Gateway::start_at(address, None, ping_then(Action::received()));
+    let first = Gateway::friendly_at(address);
     let mut sent = 0;
     shared::testing::eventually("the first gateway to be used again", || {
         proxy.send(b"more 1 1\n");
@@ -163,10 +156,10 @@ fn a_batch_that_is_refused_for_too_long_is_dropped_and_the_next_goes_out() {
 
 #[test]
 fn an_answer_that_comes_before_a_large_body_is_sent_is_read() {
-    let gateway = Gateway::start(None, |path, _| match path {
-        "/ping" => Action::status(200, "key is valid\n"),
-        _ => Action::Early(answer(413, &[], b"too big\n")),
-    });
+    let gateway = Gateway::start(
+        None,
+        ping_then(Action::Early(answer(413, &[], b"too big\n"))),
+    );
     let proxy = Proxy::start(&[&gateway.flag()]);
     let mut lines = String::new();
     for i in 0..4_999_u64 {
@@ -196,7 +189,7 @@ fn start_anyway_begins_without_a_gateway_and_delivers_when_it_is_there() {
     wait_for_count("refused connections", 2, || {
         proxy.metric("batch_retries_total{reason=\"connect\"}")
     });
-    let gateway = Gateway::start_at(address, None, ping_then(Action::received()));
+    let gateway = Gateway::friendly_at(address);
     wait_for_count("lines", 1, || gateway.taken_lines());
 }
 

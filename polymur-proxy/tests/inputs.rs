@@ -18,7 +18,7 @@ use rustls::{ClientConnection, RootCertStore, StreamOwned, pki_types::pem::PemOb
 use shared::testing::wire::{connect, free_udp_port};
 use support::{
     Certificates, Proxy,
-    gateway::{Action, Gateway},
+    gateway::{Action, Gateway, ping_then},
     loopback, numbered, port, wait_for_count,
 };
 
@@ -186,10 +186,7 @@ fn open_batches_of_many_connections_have_one_limit() {
 
 #[test]
 fn nobody_is_read_while_what_was_read_cannot_leave() {
-    let gateway = Gateway::start(None, |path, _| match path {
-        "/ping" => Action::status(200, "key is valid\n"),
-        _ => Action::Hang,
-    });
+    let gateway = Gateway::start(None, ping_then(Action::Hang));
     let queue_bytes = format!("-queue-bytes={QUEUE_BYTES}");
     let words = [&gateway.flag(), &queue_bytes, "-queue-cap=1", "-workers=1"];
     let proxy = Proxy::start(&words);

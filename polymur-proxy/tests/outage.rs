@@ -23,7 +23,7 @@ use std::{
 use shared::testing::{eventually, wire::connect};
 use support::{
     Proxy,
-    gateway::{Action, Gateway, answer},
+    gateway::{Action, Gateway, answer, ping_then},
     numbered, wait_for_count,
 };
 
@@ -222,10 +222,7 @@ fn what_is_in_the_spool_survives_a_kill() {
     });
     proxy.program.kill();
 
-    let gateway = Gateway::start_at(address, None, |path, _| match path {
-        "/ping" => Action::status(200, "key is valid\n"),
-        _ => Action::received(),
-    });
+    let gateway = Gateway::friendly_at(address);
     let mut proxy = Proxy::start(&words);
     wait_for_count("lines replayed", synced, || gateway.taken_lines());
     let (status, summary) = proxy.finish();
@@ -274,10 +271,7 @@ fn sigterm_while_the_gateway_is_away_leaves_everything_in_the_spool() {
         (50_000, 0, 50_000)
     );
 
-    let gateway = Gateway::start_at(address, None, |path, _| match path {
-        "/ping" => Action::status(200, "key is valid\n"),
-        _ => Action::received(),
-    });
+    let gateway = Gateway::friendly_at(address);
     let mut proxy = Proxy::start(&words);
     wait_for_count("lines", 50_000, || gateway.taken_lines());
     let (_, summary) = proxy.finish();
@@ -292,10 +286,7 @@ fn sigterm_while_the_gateway_is_away_leaves_everything_in_the_spool() {
 
 #[test]
 fn a_full_queue_pushes_the_oldest_out_with_on_full_drop_oldest() {
-    let gateway = Gateway::start(None, |path, _| match path {
-        "/ping" => Action::status(200, "key is valid\n"),
-        _ => Action::status(503, "later\n"),
-    });
+    let gateway = Gateway::start(None, ping_then(Action::status(503, "later\n")));
     let proxy = Proxy::start(&[
         &gateway.flag(),
         "-queue-cap=2",
@@ -315,10 +306,7 @@ fn a_full_queue_pushes_the_oldest_out_with_on_full_drop_oldest() {
 
 #[test]
 fn a_full_queue_makes_senders_wait_by_default() {
-    let gateway = Gateway::start(None, |path, _| match path {
-        "/ping" => Action::status(200, "key is valid\n"),
-        _ => Action::Hang,
-    });
+    let gateway = Gateway::start(None, ping_then(Action::Hang));
     let proxy = Proxy::start(&[&gateway.flag(), "-queue-cap=2", "-workers=1"]);
     let mut stream = connect(proxy.lines);
     stream

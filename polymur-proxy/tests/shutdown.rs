@@ -22,7 +22,7 @@ use nix::sys::signal::Signal;
 use shared::testing::wire::connect;
 use support::{
     Proxy,
-    gateway::{Action, Gateway},
+    gateway::{Action, Gateway, ping_then},
     numbered, wait_for_count,
 };
 
@@ -87,10 +87,7 @@ fn an_open_connection_with_one_line_is_flushed() {
 
 #[test]
 fn the_end_comes_in_bounded_time_when_the_gateway_hangs() {
-    let gateway = Gateway::start(None, |path, _| match path {
-        "/ping" => Action::status(200, "key is valid\n"),
-        _ => Action::Hang,
-    });
+    let gateway = Gateway::start(None, ping_then(Action::Hang));
     let mut proxy = Proxy::start(&[
         &gateway.flag(),
         "-drain-timeout=500ms",

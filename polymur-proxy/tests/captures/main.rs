@@ -23,9 +23,10 @@ mod special;
 mod support;
 mod verdict;
 
-use std::{collections::BTreeSet, fs, sync::Mutex, thread};
+use std::{collections::BTreeSet, fs, thread};
 
 use deviations::deviations;
+use parking_lot::Mutex;
 use replay::Replay;
 use support::{Certificates, golden};
 
@@ -146,17 +147,17 @@ fn scripted_captures_are_as_recorded_or_fixed() {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
                 loop {
-                    let Some(case) = next.lock().unwrap().next() else {
+                    let Some(case) = next.lock().next() else {
                         return;
                     };
                     let wrong = Replay::new(case, &certificates).run();
-                    let mut failures = failures.lock().unwrap();
+                    let mut failures = failures.lock();
                     failures.extend(wrong.into_iter().map(|text| format!("{case}: {text}")));
                 }
             });
         }
     });
-    let failures = failures.into_inner().unwrap();
+    let failures = failures.into_inner();
     println!("{} scripted captures replayed", cases.len());
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }

@@ -69,8 +69,8 @@ pub(crate) fn is_background(line: &str) -> bool {
         || line.contains(" more identical lines left out")
 }
 
-pub(crate) fn log_of<'a>(lines: impl IntoIterator<Item = &'a str>) -> BTreeSet<String> {
-    let normal = lines.into_iter().map(normal);
+pub(crate) fn log_of(lines: impl IntoIterator<Item = impl AsRef<str>>) -> BTreeSet<String> {
+    let normal = lines.into_iter().map(|line| normal(line.as_ref()));
     normal.filter(|line| !is_background(line)).collect()
 }
 

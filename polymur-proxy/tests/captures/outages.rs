@@ -12,7 +12,7 @@ use crate::{
     replay::Replay,
     support::{
         self, Certificates,
-        gateway::{Action, Gateway},
+        gateway::{Action, Gateway, ping_then},
         loopback,
     },
 };
@@ -34,13 +34,13 @@ fn outages_lose_nothing_as_recorded() {
     for (case, word, missed, after) in replayed {
         let replay = Replay::new(case, &certificates);
         let (_, gateway_port) = replay.gateway_port.unwrap();
-        let friendly = |path: &str, _: usize| match path {
-            "/ping" => Action::status(200, "key is valid\n"),
-            _ => Action::received(),
-        };
         let start = |certificate: &str| {
             let tls = certificates.server(certificate);
-            Gateway::start_at(loopback(gateway_port), Some(tls), friendly)
+            Gateway::start_at(
+                loopback(gateway_port),
+                Some(tls),
+                ping_then(Action::received()),
+            )
         };
         let mut program = replay.spawn();
         let first = {
@@ -113,13 +113,7 @@ fn outages_lose_nothing_as_recorded() {
         program.signal(Signal::SIGINT);
         assert_eq!(program.wait().code(), Some(0), "{case}");
         // The bracket that is missing in the original is missing here.
-        let log = log_of(
-            program
-                .stderr()
-                .iter()
-                .map(String::as_str)
-                .collect::<Vec<_>>(),
-        );
+        let log = log_of(program.stderr());
         let failures = log.iter().filter(|line| line.contains(reason));
         for line in failures {
             assert!(

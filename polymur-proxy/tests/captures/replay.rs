@@ -5,12 +5,12 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     net::{Shutdown, TcpStream},
-    sync::Mutex,
     thread,
     time::{Duration, Instant},
 };
 
 use nix::sys::signal::Signal;
+use parking_lot::Mutex;
 use serde_json::Value;
 use shared::testing::{process::Program, wire::connect};
 
@@ -116,7 +116,7 @@ impl<'a> Replay<'a> {
             loopback(port),
             self.tls(),
             move |path, _| {
-                let mut played = played.lock().unwrap();
+                let mut played = played.lock();
                 let ping = path.ends_with("/ping");
                 let next = script.iter().enumerate().position(|(at, (recorded, _))| {
                     !played[at] && recorded.ends_with("/ping") == ping

@@ -80,13 +80,7 @@ fn replay(replay: &Replay<'_>, signal: Signal, end: &End) {
         expected.insert("key and certificates read again".to_owned());
     }
     assert_eq!(batches_of(&gateway.requests()).len(), delivered, "{case}");
-    let got = log_of(
-        program
-            .stderr()
-            .iter()
-            .map(String::as_str)
-            .collect::<Vec<_>>(),
-    );
+    let got = log_of(program.stderr());
     let wrong = difference("log", &expected, &got);
     assert!(wrong.is_empty(), "{case}: {wrong:#?}");
 }

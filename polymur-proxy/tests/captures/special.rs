@@ -12,7 +12,7 @@ use crate::{
     replay::Replay,
     support::{
         Certificates, command,
-        gateway::{Action, Gateway},
+        gateway::{Action, Gateway, ping_then},
         loopback, port, spawn,
     },
 };
@@ -29,10 +29,7 @@ fn a_gateway_that_never_answers_makes_the_sender_wait_as_recorded() {
     let mut replay = Replay::new(case, &certificates);
     replay.words.push("-drain-timeout=1s".to_owned());
     let (_, port) = replay.gateway_port.unwrap();
-    let gateway = Gateway::start_at(loopback(port), replay.tls(), |path, _| match path {
-        "/ping" => Action::status(200, "key is valid\n"),
-        _ => Action::Hang,
-    });
+    let gateway = Gateway::start_at(loopback(port), replay.tls(), ping_then(Action::Hang));
     let mut program = replay.spawn();
     program.wait_for_line("Runstats started");
     replay.wait_until_listening(&mut program);
@@ -56,13 +53,7 @@ fn a_gateway_that_never_answers_makes_the_sender_wait_as_recorded() {
     assert_eq!(body, block.repeat(5), "the first batch holds 5000 lines");
     program.signal(Signal::SIGINT);
     assert_eq!(program.wait().code(), Some(0));
-    let mut got = log_of(
-        program
-            .stderr()
-            .iter()
-            .map(String::as_str)
-            .collect::<Vec<_>>(),
-    );
+    let mut got = log_of(program.stderr());
     // Row 15: what cannot be delivered is counted.
     got.retain(|line| !line.starts_with("gave up delivering"));
     let wrong = difference("log", &recorded_log(&replay.capture), &got);
@@ -109,13 +100,7 @@ fn http_proxy_is_used_without_cert_as_recorded() {
     }
     let body = requests[1].text().unwrap();
     assert_eq!(body, b"some.test.data 1337 1469802654\n");
-    let got = log_of(
-        program
-            .stderr()
-            .iter()
-            .map(String::as_str)
-            .collect::<Vec<_>>(),
-    );
+    let got = log_of(program.stderr());
     let wrong = difference("log", &recorded_log(&here), &got);
     assert!(wrong.is_empty(), "{wrong:#?}");
 }

@@ -224,7 +224,7 @@ impl Replay<'_> {
                 None => line,
             })
             .collect();
-        let mut got = log_of(stderr.iter().map(String::as_str));
+        let mut got = log_of(stderr);
         if self.expected_exit() == 2 {
             got.clear();
         }

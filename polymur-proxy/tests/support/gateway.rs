@@ -4,7 +4,7 @@ use std::{
     io::{self, ErrorKind, Read, Write},
     net::{Shutdown, SocketAddr, TcpListener},
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{
             AtomicBool, AtomicU64,
             Ordering::{Acquire, Relaxed, Release},
@@ -15,6 +15,7 @@ use std::{
 };
 
 use flate2::read::MultiGzDecoder;
+use parking_lot::Mutex;
 use rustls::{
     ServerConfig, ServerConnection, StreamOwned, SupportedProtocolVersion,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
@@ -155,6 +156,14 @@ impl Tls {
 /// Says what is done with a request, from its path and how many came before it to this gateway.
 pub(crate) type Script = Box<dyn Fn(&str, usize) -> Action + Send + Sync>;
 
+/// Says that the key is valid, and does the same with every batch.
+pub(crate) fn ping_then(action: Action) -> impl Fn(&str, usize) -> Action + Send + Sync + 'static {
+    move |path, _| match path {
+        "/ping" => Action::status(200, "key is valid\n"),
+        _ => action.clone(),
+    }
+}
+
 /// A gateway. Gone, with its connections, when dropped.
 #[derive(Debug)]
 pub(crate) struct Gateway {
@@ -195,10 +204,13 @@ impl Gateway {
     /// Takes everything.
     #[track_caller]
     pub(crate) fn friendly() -> Self {
-        Self::start(None, |path, _| match path {
-            "/ping" => Action::status(200, "key is valid\n"),
-            _ => Action::received(),
-        })
+        Self::friendly_at(loopback(0))
+    }
+
+    /// Takes everything, where another gateway was before.
+    #[track_caller]
+    pub(crate) fn friendly_at(address: SocketAddr) -> Self {
+        Self::start_at(address, None, ping_then(Action::received()))
     }
 
     #[track_caller]
@@ -233,7 +245,7 @@ impl Gateway {
 
     /// The flag that names this gateway.
     pub(crate) fn flag(&self) -> String {
-        let scheme = match *self.inner.tls.lock().unwrap() {
+        let scheme = match *self.inner.tls.lock() {
             Some(_) => "https",
             None => "http",
         };
@@ -242,16 +254,16 @@ impl Gateway {
 
     /// Shows something else from now on.
     pub(crate) fn show(&self, tls: Tls) {
-        *self.inner.tls.lock().unwrap() = Some(tls);
+        *self.inner.tls.lock() = Some(tls);
     }
 
     pub(crate) fn requests(&self) -> Vec<Request> {
-        self.inner.requests.lock().unwrap().clone()
+        self.inner.requests.lock().clone()
     }
 
     /// Requests to `/ingest` so far, those whose body was not read included.
     pub(crate) fn ingests(&self) -> usize {
-        let requests = self.inner.requests.lock().unwrap();
+        let requests = self.inner.requests.lock();
         requests
             .iter()
             .filter(|request| request.path().ends_with("/ingest"))
@@ -265,7 +277,7 @@ impl Gateway {
 
     /// The lines of all batches that were taken.
     pub(crate) fn taken(&self) -> Vec<u8> {
-        let requests = self.inner.requests.lock().unwrap();
+        let requests = self.inner.requests.lock();
         let batches = requests
             .iter()
             .filter(|request| request.taken && request.path().ends_with("/ingest"));
@@ -286,7 +298,7 @@ impl Drop for Gateway {
         if let Some(acceptor) = self.acceptor.take() {
             acceptor.join().unwrap();
         }
-        let connections = std::mem::take(&mut *self.inner.connections.lock().unwrap());
+        let connections = std::mem::take(&mut *self.inner.connections.lock());
         for connection in connections {
             // A connection that a broken peer has ended with a panic is not news.
             let _ended = connection.join().is_ok();
@@ -309,7 +321,7 @@ fn accept(listener: &TcpListener, inner: &Arc<Inner>) {
             stream.set_nodelay(true).unwrap();
             stream.set_read_timeout(Some(TICK)).unwrap();
             let raw = stream.try_clone().unwrap();
-            let tls = shared.tls.lock().unwrap().clone();
+            let tls = shared.tls.lock().clone();
             let end = match tls {
                 None => serve(stream, connection, &shared),
                 Some(Tls(config)) => {
@@ -325,7 +337,7 @@ fn accept(listener: &TcpListener, inner: &Arc<Inner>) {
                     .unwrap(),
             }
         });
-        inner.connections.lock().unwrap().push(handle);
+        inner.connections.lock().push(handle);
     }
 }
 
@@ -384,7 +396,7 @@ fn serve(mut stream: impl Read + Write, connection: usize, inner: &Inner) -> End
         };
         let batch = request.taken && request.path().ends_with("/ingest");
         let text = batch.then(|| request.text()).flatten().unwrap_or_default();
-        inner.requests.lock().unwrap().push(request);
+        inner.requests.lock().push(request);
         let lines = memchr::memchr_iter(b'\n', &text).count();
         inner.taken_lines.fetch_add(lines as u64, Release);
         match action {

@@ -14,13 +14,11 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU16, Ordering::Relaxed},
-    },
+    sync::atomic::{AtomicU16, Ordering::Relaxed},
 };
 
 use nix::sys::signal::Signal;
+use parking_lot::Mutex;
 use shared::testing::{
     PATIENCE, eventually,
     pki::{Authority, Issued, named, rcgen},
@@ -150,7 +148,7 @@ static SPAWNING: Mutex<()> = Mutex::new(());
 /// Starts a process.
 #[track_caller]
 pub(crate) fn spawn(command: &mut Command) -> Program {
-    let _turn = SPAWNING.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = SPAWNING.lock();
     Program::spawn(command)
 }
 
@@ -158,7 +156,7 @@ pub(crate) fn spawn(command: &mut Command) -> Program {
 #[track_caller]
 pub(crate) fn port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    let _turn = SPAWNING.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = SPAWNING.lock();
     eventually("a free port", || {
         // Processes begin at different places: test files may run side by side.
         let start = std::process::id() % 150 * 130;
