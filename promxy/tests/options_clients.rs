@@ -294,8 +294,15 @@ fn proxy_connect_header_and_the_user_of_proxy_url_are_told_to_the_proxy_alone() 
     f("me:p%40ss@", "X-Way: [a]", &["Basic bWU6cEBzcw=="], &["a"]);
     f("me@", "", &["Basic bWU6"], &[]);
     f("", "Proxy-Authorization: [Bearer t]", &["Bearer t"], &[]);
+    // Who is named in the URL counts.
+    f(
+        "me@",
+        "Proxy-Authorization: [Bearer t]",
+        &["Basic bWU6"],
+        &[],
+    );
     let asked = target.asked.lock().unwrap();
-    assert_eq!(asked.len(), 4);
+    assert_eq!(asked.len(), 5);
     for (_, headers) in &*asked {
         for name in ["x-way", "proxy-authorization"] {
             assert!(!headers.contains_key(name), "{headers:?}");

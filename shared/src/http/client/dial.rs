@@ -247,12 +247,12 @@ async fn tunnel(
         request.extend_from_slice(value.as_bytes());
         request.extend_from_slice(b"\r\n");
     };
-    if !headers.contains_key(header::PROXY_AUTHORIZATION) {
-        for pair in authorization {
-            add(pair);
-        }
-    }
-    for pair in headers {
+    // As in Go, who is named in the URL counts.
+    let is_named = proxy.authorization.is_some();
+    let configured = headers.iter();
+    let configured =
+        configured.filter(|(name, _)| !is_named || *name != header::PROXY_AUTHORIZATION);
+    for pair in authorization.chain(configured) {
         add(pair);
     }
     request.extend_from_slice(b"\r\n");
