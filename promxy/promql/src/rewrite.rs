@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::exec::{Bitmap, Column, Series};
+use crate::exec::{Bitmap, Column, Series, StepHistograms};
 use crate::histogram::FloatHistogram;
 use crate::labels::Labels;
 use crate::parser::{Expr, NodeId};
@@ -90,7 +90,7 @@ impl StepSeries {
         let column = Column {
             values,
             present,
-            histograms,
+            histograms: StepHistograms::new(histograms),
         };
         Self {
             labels,
@@ -113,8 +113,8 @@ impl StepSeries {
 
     /// Appends a histogram at a step after those that have one; other steps are ignored.
     pub fn push_histogram(&mut self, step: usize, histogram: Arc<FloatHistogram>) {
-        let last = self.column.histograms.last();
-        let is_next = last.is_none_or(|(last, _)| (*last as usize) < step);
+        let last = self.column.histograms.steps().next_back();
+        let is_next = last.is_none_or(|last| last < step);
         if step < self.steps && is_next && !self.column.present.has(step) {
             self.column.push_histogram(step, histogram);
         }

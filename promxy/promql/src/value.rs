@@ -88,18 +88,22 @@ impl MatrixSeries {
     }
 
     /// Returns the histograms with their times in milliseconds since 1970.
-    pub fn histograms(&self) -> impl Iterator<Item = (i64, &Arc<FloatHistogram>)> {
+    ///
+    /// Those that were computed are made one after the other, since in few bytes is how they lie in memory.
+    pub fn histograms(&self) -> impl Iterator<Item = (i64, Arc<FloatHistogram>)> {
         let (steps, raw) = match &self.points {
             Points::Steps(grid, column) => (
                 Some(
                     column
-                        .histograms()
-                        .map(|(step, value)| (grid.time(step), value)),
+                        .histograms
+                        .iter()
+                        .map(|(step, value)| (grid.time(step), value.into_owned())),
                 ),
                 None,
             ),
             Points::Raw { histograms, .. } => {
-                (None, Some(histograms.iter().map(|(t, value)| (*t, value))))
+                let shared = histograms.iter();
+                (None, Some(shared.map(|(t, value)| (*t, Arc::clone(value)))))
             }
         };
         steps.into_iter().flatten().chain(raw.into_iter().flatten())

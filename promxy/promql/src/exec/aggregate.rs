@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use super::column::least_held;
 use super::histogram_folds::HistogramFolds;
-use super::{Bitmap, Column, Context, Evaluated, Evaluator, Series};
+use super::{Bitmap, Column, Context, Evaluated, Evaluator, Series, StepHistograms};
 use crate::annotations::Remark;
 use crate::error::QueryError;
 use crate::func::kahan::{Kahan, Mean};
@@ -293,7 +293,7 @@ fn float_column(values: Vec<f64>, present: Bitmap) -> Column {
     Column {
         values,
         present,
-        histograms: Vec::new(),
+        histograms: StepHistograms::default(),
     }
 }
 
@@ -424,7 +424,7 @@ impl CountFold {
             counts[step] = if counts_up { counts[step] + 1.0 } else { 1.0 };
         };
         for_each_float(column, |step, _| count(step));
-        for (step, _) in column.histograms() {
+        for step in column.histograms.steps() {
             count(step);
             self.present.insert(step);
         }

@@ -6,7 +6,7 @@ use super::cancel::STEPS_AT_A_TIME;
 use super::evaluator::drop_names_now;
 use super::info::clipped;
 use super::selector::sample_times;
-use super::{Bitmap, CancelToken, Column, Evaluated, Evaluator, Grid, Series};
+use super::{Bitmap, CancelToken, Column, Evaluated, Evaluator, Grid, Series, StepHistograms};
 use crate::annotations::Remark;
 use crate::error::{QueryError, Stage};
 use crate::func::date::Date;
@@ -91,7 +91,7 @@ impl<'a> Evaluator<'a, '_> {
         for series in &mut series {
             self.context.check()?;
             drop_names_now(self.context, series);
-            series.column.histograms.clear();
+            series.column.histograms = StepHistograms::default();
             for (chunk, values) in series.column.values.chunks_mut(STEPS_AT_A_TIME).enumerate() {
                 self.context.check()?;
                 for (index, value) in values.iter_mut().enumerate() {
@@ -173,7 +173,7 @@ impl<'a> Evaluator<'a, '_> {
             series.column = Column {
                 values: grid.times().map(|time| time as f64 / 1000.0).collect(),
                 present,
-                histograms: Vec::new(),
+                histograms: StepHistograms::default(),
             };
             drop_names_now(self.context, series);
         }
@@ -231,7 +231,7 @@ impl<'a> Evaluator<'a, '_> {
         let by_label = name.starts_with("sort_by_label");
         if !by_label {
             for series in &mut series {
-                series.column.histograms.clear();
+                series.column.histograms = StepHistograms::default();
             }
             series.retain(|series| !series.column.is_empty());
         }
@@ -358,7 +358,7 @@ pub(super) fn absent_series(
         column: Column {
             values: vec![1.0; steps],
             present,
-            histograms: Vec::new(),
+            histograms: StepHistograms::default(),
         },
     }]
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Bitmap;
+use super::{Bitmap, StepHistograms};
 use crate::histogram::FloatHistogram;
 use crate::labels::Labels;
 
@@ -13,8 +13,8 @@ use crate::labels::Labels;
 pub(crate) struct Column {
     pub(crate) values: Vec<f64>,
     pub(crate) present: Bitmap,
-    /// In the order of steps, none of which is in `present`.
-    pub(crate) histograms: Vec<(u32, Arc<FloatHistogram>)>,
+    /// At none of the steps in `present`.
+    pub(crate) histograms: StepHistograms,
 }
 
 /// A value at a step.
@@ -30,7 +30,7 @@ impl Column {
         Self {
             values: Vec::new(),
             present: Bitmap::none(steps),
-            histograms: Vec::new(),
+            histograms: StepHistograms::default(),
         }
     }
 
@@ -39,7 +39,7 @@ impl Column {
         Self {
             present: Bitmap::all(values.len()),
             values,
-            histograms: Vec::new(),
+            histograms: StepHistograms::default(),
         }
     }
 
@@ -54,7 +54,7 @@ impl Column {
 
     /// Appends a histogram, at a step after all that there are.
     pub(crate) fn push_histogram(&mut self, step: usize, histogram: Arc<FloatHistogram>) {
-        self.histograms.push((step as u32, histogram));
+        self.histograms.push(step, histogram);
     }
 
     pub(crate) fn push(&mut self, steps: usize, step: usize, sample: Sample) {
@@ -73,22 +73,11 @@ impl Column {
         self.present.has(step).then(|| self.values[step])
     }
 
-    /// Returns the histogram at a step.
-    pub(crate) fn histogram(&self, step: usize) -> Option<&Arc<FloatHistogram>> {
-        if self.histograms.is_empty() {
-            return None;
-        }
-        let at = self
-            .histograms
-            .binary_search_by_key(&(step as u32), |(step, _)| *step);
-        at.ok().map(|at| &self.histograms[at].1)
-    }
-
     /// Returns what there is at a step.
     pub(crate) fn sample(&self, step: usize) -> Option<Sample> {
         match self.float(step) {
             Some(value) => Some(Sample::Float(value)),
-            None => self.histogram(step).cloned().map(Sample::Histogram),
+            None => self.histograms.at(step).map(Sample::Histogram),
         }
     }
 
@@ -97,17 +86,10 @@ impl Column {
         self.present.iter().map(|step| (step, self.values[step]))
     }
 
-    /// Returns the histograms and their steps.
-    pub(crate) fn histograms(&self) -> impl Iterator<Item = (usize, &Arc<FloatHistogram>)> {
-        self.histograms
-            .iter()
-            .map(|(step, histogram)| (*step as usize, histogram))
-    }
-
     /// Returns the steps that have a value of either kind.
     pub(crate) fn steps(&self) -> Bitmap {
         let mut steps = self.present.clone();
-        for (step, _) in self.histograms() {
+        for step in self.histograms.steps() {
             steps.insert(step);
         }
         steps
@@ -116,8 +98,7 @@ impl Column {
     /// Keeps only the values at some steps.
     pub(crate) fn retain_steps(&mut self, steps: &Bitmap) {
         self.present = self.present.and(steps);
-        self.histograms
-            .retain(|(step, _)| steps.has(*step as usize));
+        self.histograms.retain(|step| steps.has(step));
     }
 
     /// Takes over the values of another column. Fails if both have one at the same step.
@@ -133,8 +114,7 @@ impl Column {
             }
         }
         self.present.or_with(&other.present);
-        self.histograms.extend(other.histograms);
-        self.histograms.sort_by_key(|(step, _)| *step);
+        self.histograms.absorb(other.histograms);
         Ok(())
     }
 
@@ -144,21 +124,17 @@ impl Column {
             return Self::dense(vec![value; steps]);
         }
         let mut column = Self::empty(steps);
-        if let Some((_, histogram)) = self.histograms.first() {
-            column.histograms = (0..steps as u32)
-                .map(|step| (step, Arc::clone(histogram)))
-                .collect();
+        if let Some((_, histogram)) = self.histograms.iter().next() {
+            let histogram = histogram.into_owned();
+            let repeated = (0..steps as u32).map(|step| (step, Arc::clone(&histogram)));
+            column.histograms = StepHistograms::new(repeated.collect());
         }
         column
     }
 
     /// Returns how many samples it counts as: histograms by their size.
     pub(crate) fn samples(&self) -> usize {
-        let histograms = self
-            .histograms
-            .iter()
-            .map(|(_, histogram)| histogram_samples(histogram));
-        self.present.count() + histograms.sum::<usize>()
+        self.present.count() + self.histograms.samples()
     }
 
     /// Returns how many samples it counts as against the limit: all that it has, and for its places if it has few.

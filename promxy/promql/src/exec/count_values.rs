@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use super::aggregate::Groups;
 use super::column::least_held;
-use super::{Column, Evaluated, Evaluator, Sample, Series};
+use super::{Evaluated, Evaluator, Sample, SparseSeries};
 use crate::Text;
 use crate::error::QueryError;
 use crate::format;
@@ -34,7 +34,8 @@ impl<'a> Evaluator<'a, '_> {
         }
         let steps = node.grid.count;
         let mut places: HashMap<Labels, usize> = HashMap::new();
-        let mut output: Vec<Series> = Vec::new();
+        // The labels of each value, and at which steps it was met, each time anew.
+        let mut output: Vec<(Labels, Vec<u32>)> = Vec::new();
         // Where the numbers of a group are counted. The label of the value does not tell groups apart.
         let mut groups = Groups::new(GroupingKey::new(aggregate.grouping.as_ref(), true));
         let mut known: HashMap<(usize, u64), usize> = HashMap::new();
@@ -66,26 +67,38 @@ impl<'a> Evaluator<'a, '_> {
                     if place == next {
                         self.context.make_room(steps)?;
                         self.context.budget.take(labels.held())?;
-                        output.push(Series {
-                            labels,
-                            drop_name: false,
-                            column: Column::empty(steps),
-                        });
+                        output.push((labels, Vec::new()));
                     }
                     place
                 };
                 if let Some(bits) = bits {
                     known.insert(bits, place);
                 }
-                let column = &mut output[place].column;
-                let count = column.float(step).unwrap_or(0.0);
-                column.set_float(steps, step, count + 1.0);
+                output[place].1.push(step as u32);
             }
         }
-        let places = output.len() * least_held(steps);
-        let labels: usize = output.iter().map(|series| series.labels.held()).sum();
-        self.context.budget.release(places + labels);
-        self.merged_steps(node.grid, output).map(Evaluated::Matrix)
+        let room = output.len() * least_held(steps);
+        let labels: usize = output.iter().map(|(labels, _)| labels.held()).sum();
+        self.context.budget.release(room + labels);
+        let mut series = Vec::with_capacity(output.len());
+        for (labels, mut met) in output {
+            self.context.check()?;
+            met.sort_unstable();
+            let times = met.chunk_by(|one, next| one == next);
+            series.push(SparseSeries {
+                labels,
+                values: times.map(|met| (met[0], met.len() as f64)).collect(),
+                steps,
+            });
+        }
+        let held = series.iter().map(SparseSeries::held).sum();
+        self.context.budget.take(held)?;
+        self.context.budget.release(held);
+        if steps > 1 {
+            return Ok(Evaluated::Sparse(series));
+        }
+        let series = series.into_iter().map(SparseSeries::into_series);
+        Ok(Evaluated::Matrix(series.collect()))
     }
 }
 

@@ -4,7 +4,7 @@
 //! Leaves below an aggregation are not evaluated by the loop but handed over series by series, so that a sum of many series
 //! holds one of them at a time.
 
-use super::{Context, Evaluated, Series};
+use super::{Context, Evaluated, Series, SparseSeries, StepHistograms};
 use crate::error::QueryError;
 use crate::parser::{AggregateOp, ValueType};
 use crate::plan::{Plan, PlanId, PlanKind, PlanNode};
@@ -140,6 +140,9 @@ impl<'a, 'c> Evaluator<'a, 'c> {
     pub(crate) fn series(&mut self, id: PlanId) -> Vec<Series> {
         match self.take(id) {
             Evaluated::Matrix(series) => series,
+            Evaluated::Sparse(series) => {
+                series.into_iter().map(SparseSeries::into_series).collect()
+            }
             Evaluated::Scalar(_) | Evaluated::String(_) => Vec::new(),
         }
     }
@@ -148,7 +151,7 @@ impl<'a, 'c> Evaluator<'a, 'c> {
     pub(crate) fn scalar(&mut self, id: PlanId) -> Vec<f64> {
         match self.take(id) {
             Evaluated::Scalar(values) => values,
-            Evaluated::Matrix(_) | Evaluated::String(_) => Vec::new(),
+            Evaluated::Matrix(_) | Evaluated::Sparse(_) | Evaluated::String(_) => Vec::new(),
         }
     }
 
@@ -190,8 +193,9 @@ impl<'a, 'c> Evaluator<'a, 'c> {
         produce: impl FnOnce(&mut Self, &mut Sink<'_>) -> Result<(), QueryError>,
     ) -> Result<Evaluated, QueryError> {
         let mut gathered = Vec::new();
-        produce(self, &mut |context, series| {
+        produce(self, &mut |context, mut series| {
             context.budget.take(series.held())?;
+            series.column.histograms.pack();
             gathered.push(series);
             Ok(())
         })?;
@@ -240,7 +244,8 @@ impl<'a, 'c> Evaluator<'a, 'c> {
                 let repeated = |value: &f64| vec![*value; grid.count];
                 Evaluated::Scalar(values.first().map_or_else(Vec::new, repeated))
             }
-            text @ Evaluated::String(_) => text,
+            // One step is as full as can be.
+            other @ (Evaluated::Sparse(_) | Evaluated::String(_)) => other,
         })
     }
 
@@ -259,9 +264,12 @@ impl<'a, 'c> Evaluator<'a, 'c> {
             for value in &mut series.column.values {
                 *value = -*value;
             }
-            for (_, histogram) in &mut series.column.histograms {
-                *histogram = histogram.negated(compat).into();
+            let mut negated = StepHistograms::default();
+            for (step, histogram) in series.column.histograms.iter() {
+                negated.push(step, histogram.negated(compat).into());
             }
+            negated.pack();
+            series.column.histograms = negated;
         }
         if self.context.delays_name_removal() {
             return Ok(Evaluated::Matrix(series));

@@ -119,6 +119,10 @@ pub(crate) fn result(
             drop_name: false,
             column: super::Column::dense(values),
         }],
+        Evaluated::Sparse(series) => {
+            let results = series.into_iter().map(|series| series.into_result(grid));
+            return Ok(Value::Matrix(sorted(results.collect())));
+        }
         Evaluated::Matrix(series) => series,
     };
     if let PlanKind::Range(range) = &root.kind {

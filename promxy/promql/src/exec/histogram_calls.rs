@@ -83,9 +83,9 @@ impl Evaluator<'_, '_> {
         let mut series = self.series(arg);
         for series in &mut series {
             let mut column = Column::empty(grid.count);
-            for (step, histogram) in series.column.histograms() {
+            for (step, histogram) in series.column.histograms.iter() {
                 self.context.check()?;
-                column.set_float(grid.count, step, f(histogram));
+                column.set_float(grid.count, step, f(&histogram));
             }
             series.column = column;
             series.drop_name = true;
@@ -295,9 +295,9 @@ impl Evaluator<'_, '_> {
         for native in &histograms.native {
             let mut column = Column::empty(grid.count);
             let mut facts = crate::histogram::Facts::NONE;
-            for (step, histogram) in native.column.histograms() {
+            for (step, histogram) in native.column.histograms.iter() {
                 self.context.check()?;
-                let (value, found) = f(step, histogram);
+                let (value, found) = f(step, &histogram);
                 facts |= found;
                 column.set_float(grid.count, step, value);
             }
@@ -378,7 +378,7 @@ impl Evaluator<'_, '_> {
             let group = &mut classic[*group];
             self.context.check()?;
             let mut conflicts = Bitmap::none(grid.count);
-            for (step, _) in native.column.histograms() {
+            for step in native.column.histograms.steps() {
                 if group
                     .buckets
                     .iter()
@@ -394,10 +394,7 @@ impl Evaluator<'_, '_> {
             let name = name.filter(|name| !name.is_empty() || is_3_5);
             let remark = Remark::mixed_classic_native(name);
             self.context.annotate(remark, span);
-            native
-                .column
-                .histograms
-                .retain(|(step, _)| !conflicts.has(*step as usize));
+            native.column.histograms.retain(|step| !conflicts.has(step));
             group.excluded.or_with(&conflicts);
         }
         Ok(Histograms { native, classic })

@@ -2,8 +2,6 @@
 //!
 //! Follows the histogram branches of `aggregation` in `promql/engine.go`; pinned by `native_histograms.test`.
 
-use std::collections::BTreeMap;
-
 use super::{Column, Context, Series};
 use crate::annotations::Remark;
 use crate::histogram::{Facts, FloatHistogram, HistogramAverage, HistogramSum, Incompatible};
@@ -56,10 +54,12 @@ impl HistogramFold for HistogramAverage {
 /// The histograms of a group, at the steps that have any.
 pub(super) struct HistogramFolds<F> {
     compat: Compat,
-    steps: BTreeMap<usize, State<F>>,
+    /// By step, up to the last that has any.
+    steps: Vec<State<F>>,
 }
 
 enum State<F> {
+    Nothing,
     Folding(Box<F>),
     /// Histograms did not go together: there is no result at this step.
     Incompatible,
@@ -71,7 +71,7 @@ impl<F: HistogramFold> HistogramFolds<F> {
     pub(super) fn new(compat: Compat) -> Self {
         Self {
             compat,
-            steps: BTreeMap::new(),
+            steps: Vec::new(),
         }
     }
 
@@ -83,22 +83,23 @@ impl<F: HistogramFold> HistogramFolds<F> {
         span: Span,
         context: &mut Context<'_>,
     ) {
-        for (step, histogram) in series.column.histograms() {
-            match self.steps.get_mut(&step) {
-                Some(State::Folding(fold)) => {
-                    if let Err(incompatible) = fold.take(histogram) {
+        for (step, histogram) in series.column.histograms.iter() {
+            if self.steps.len() <= step {
+                self.steps.resize_with(step + 1, || State::Nothing);
+            }
+            let state = &mut self.steps[step];
+            match state {
+                State::Folding(fold) => {
+                    if let Err(incompatible) = fold.take(&histogram) {
                         let name = series.labels.metric_name();
                         context.annotate(Remark::of_fact(incompatible.fact(), name), span);
-                        self.steps.insert(step, State::Incompatible);
+                        *state = State::Incompatible;
                     }
                 }
-                Some(State::Incompatible | State::AfterFloats) => {}
-                None if has_float(step) => {
-                    self.steps.insert(step, State::AfterFloats);
-                }
-                None => {
-                    let fold = Box::new(F::begin(histogram, self.compat));
-                    self.steps.insert(step, State::Folding(fold));
+                State::Incompatible | State::AfterFloats => {}
+                State::Nothing if has_float(step) => *state = State::AfterFloats,
+                State::Nothing => {
+                    *state = State::Folding(Box::new(F::begin(&histogram, self.compat)));
                 }
             }
         }
@@ -111,8 +112,9 @@ impl<F: HistogramFold> HistogramFolds<F> {
         span: Span,
         context: &mut Context<'_>,
     ) -> Column {
-        for (step, state) in self.steps {
+        for (step, state) in self.steps.into_iter().enumerate() {
             match state {
+                State::Nothing => {}
                 State::Incompatible => column.present.remove(step),
                 _ if column.present.has(step) => {
                     column.present.remove(step);
@@ -130,6 +132,7 @@ impl<F: HistogramFold> HistogramFolds<F> {
                 }
             }
         }
+        column.histograms.pack();
         column
     }
 }

@@ -32,6 +32,8 @@ mod scalar_op;
 mod selector;
 mod setops;
 mod smoothed;
+mod sparse;
+mod step_histograms;
 mod topk;
 mod window;
 
@@ -46,6 +48,8 @@ pub(crate) use grid::Grid;
 pub(crate) use histogram_folds::HistogramFold;
 pub(crate) use range_call::RangeCall;
 pub(crate) use range_function::RangeFunction;
+pub(crate) use sparse::SparseSeries;
+pub(crate) use step_histograms::StepHistograms;
 pub(crate) use window::{Floats, RangeSamples, Window};
 
 use crate::Text;
@@ -55,6 +59,8 @@ use crate::Text;
 pub(crate) enum Evaluated {
     /// Series on the grid.
     Matrix(Vec<Series>),
+    /// Series on the grid that have few values.
+    Sparse(Vec<SparseSeries>),
     /// A number for every step.
     Scalar(Vec<f64>),
     String(Text),
@@ -65,6 +71,7 @@ impl Evaluated {
     pub(crate) fn held(&self) -> usize {
         match self {
             Self::Matrix(series) => series.iter().map(Series::held).sum(),
+            Self::Sparse(series) => series.iter().map(SparseSeries::held).sum(),
             Self::Scalar(values) => values.len(),
             Self::String(_) => 0,
         }

@@ -2,7 +2,7 @@
 //!
 //! Follows `scalarBinop` and `vectorElemBinop` in `promql/engine.go`; pinned by `operators.test` and `native_histograms.test`.
 
-use super::{Bitmap, CancelToken, Column, Sample};
+use super::{Bitmap, CancelToken, Column, Sample, StepHistograms};
 use crate::annotations::Remark;
 use crate::error::{QueryError, Stage};
 use crate::gomath;
@@ -212,7 +212,7 @@ pub(super) fn columns(
     let mut column = Column {
         values: Vec::new(),
         present: steps.and_not(steps),
-        histograms: Vec::new(),
+        histograms: StepHistograms::default(),
     };
     let mut matched = column.present.clone();
     for step in steps.iter() {
@@ -234,6 +234,7 @@ pub(super) fn columns(
             column.push(count, step, value);
         }
     }
+    column.histograms.pack();
     Ok((column, matched))
 }
 
@@ -248,7 +249,7 @@ fn float_columns(
         return Ok(Column {
             values: Vec::new(),
             present: steps.clone(),
-            histograms: Vec::new(),
+            histograms: StepHistograms::default(),
         });
     }
     let (x, y) = (&left.values, &right.values);
@@ -256,7 +257,7 @@ fn float_columns(
         return Ok(Column {
             values: combine_floats(op, x, y, cancel)?,
             present: steps.clone(),
-            histograms: Vec::new(),
+            histograms: StepHistograms::default(),
         });
     }
     let holds = compare_floats(op, x, y, steps);
@@ -268,7 +269,7 @@ fn float_columns(
                 x.clone()
             },
             present: holds,
-            histograms: Vec::new(),
+            histograms: StepHistograms::default(),
         });
     }
     let mut values = vec![0.0; x.len()];
@@ -278,6 +279,6 @@ fn float_columns(
     Ok(Column {
         values,
         present: steps.clone(),
-        histograms: Vec::new(),
+        histograms: StepHistograms::default(),
     })
 }

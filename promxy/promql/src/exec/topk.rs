@@ -35,8 +35,8 @@ impl Evaluator<'_, '_> {
             let mut ignored = false;
             for series in &series {
                 self.context.check()?;
-                let mut histograms = series.column.histograms();
-                ignored = ignored || histograms.any(|(step, _)| count(step) > 0);
+                let mut steps = series.column.histograms.steps();
+                ignored = ignored || steps.any(|step| count(step) > 0);
             }
             if ignored {
                 let remark = Remark::ignored_in_aggregation(op.as_str());
@@ -179,7 +179,7 @@ impl Evaluator<'_, '_> {
             for (index, series) in series.iter().enumerate() {
                 let value = match series.column.float(step) {
                     Some(value) => value,
-                    None if takes_histograms && series.column.histogram(step).is_some() => 0.0,
+                    None if takes_histograms && series.column.histograms.has(step) => 0.0,
                     None => continue,
                 };
                 let heap = heaps[group_of[index]].get_or_insert_with(|| selection(step));

@@ -171,13 +171,14 @@ impl<'a> RangeSamples<'a> {
             .unzip();
         let (histogram_times, histograms): (Vec<i64>, Vec<Arc<FloatHistogram>>) = series
             .column
-            .histograms()
+            .histograms
+            .iter()
             .map(|(step, histogram)| {
                 let known = matches!(
                     histogram.hint,
                     CounterResetHint::Reset | CounterResetHint::NotReset
                 );
-                let mut histogram = Arc::clone(histogram);
+                let mut histogram = histogram.into_owned();
                 if known {
                     Arc::make_mut(&mut histogram).hint = CounterResetHint::Unknown;
                 }

@@ -1,6 +1,7 @@
 //! The buckets on one side of zero: where they are, and what is in each.
 
 use super::kahan::Tally;
+use super::runs::{Run, Runs};
 
 /// A run of adjacent buckets, as protocols and storages write it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -40,26 +41,12 @@ pub enum SpanError {
     IndexOutOfRange,
 }
 
-/// A run of adjacent buckets, by the index of its first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Run {
-    first: i32,
-    length: u32,
-}
-
-impl Run {
-    /// The index behind the last bucket.
-    fn end(self) -> i32 {
-        self.first.wrapping_add_unsigned(self.length)
-    }
-}
-
 /// Buckets by index, ascending; buckets that were never touched are left out.
 ///
-/// Runs do not touch, have at least one bucket, and end before the highest index.
+/// Runs end before the highest index.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Buckets<T> {
-    runs: Vec<Run>,
+    runs: Runs,
     counts: Vec<T>,
 }
 
@@ -67,7 +54,7 @@ pub(super) struct Buckets<T> {
 impl<T> Default for Buckets<T> {
     fn default() -> Self {
         Self {
-            runs: Vec::new(),
+            runs: Runs::default(),
             counts: Vec::new(),
         }
     }
@@ -83,7 +70,7 @@ impl<T: Tally> Buckets<T> {
                 present: counts.len(),
             });
         }
-        let mut runs: Vec<Run> = Vec::with_capacity(spans.len());
+        let mut runs = Runs::default();
         let mut index = 0i64;
         for (i, span) in spans.iter().enumerate() {
             if i > 0 && span.offset < 0 {
@@ -97,13 +84,10 @@ impl<T: Tally> Buckets<T> {
             if first <= i64::from(i32::MIN) || index >= i64::from(i32::MAX) {
                 return Err(SpanError::IndexOutOfRange);
             }
-            push_run(
-                &mut runs,
-                Run {
-                    first: first as i32,
-                    length: span.length,
-                },
-            );
+            runs.push(Run {
+                first: first as i32,
+                length: span.length,
+            });
         }
         Ok(Self { runs, counts })
     }
@@ -117,15 +101,17 @@ impl<T: Tally> Buckets<T> {
         made
     }
 
+    /// Makes buckets of the [runs](Self::runs) and counts that others had.
+    pub(super) fn of_runs(runs: Runs, counts: Vec<T>) -> Self {
+        Self { runs, counts }
+    }
+
     /// Adds a bucket behind all others.
     fn push(&mut self, index: i32, count: T) {
-        push_run(
-            &mut self.runs,
-            Run {
-                first: index,
-                length: 1,
-            },
-        );
+        self.runs.push(Run {
+            first: index,
+            length: 1,
+        });
         self.counts.push(count);
     }
 
@@ -149,6 +135,11 @@ impl<T: Tally> Buckets<T> {
     /// The counts in order, to change them.
     pub(super) fn counts_mut(&mut self) -> &mut [T] {
         &mut self.counts
+    }
+
+    /// The runs that the buckets are in.
+    pub(super) fn runs(&self) -> &[Run] {
+        &self.runs
     }
 
     /// How many runs the buckets are in.
@@ -227,7 +218,7 @@ impl<T: Tally> Buckets<T> {
             return;
         }
         let mut merged = Self {
-            runs: Vec::with_capacity(self.runs.len().max(other.runs.len())),
+            runs: Runs::default(),
             counts: Vec::with_capacity(self.counts.len().max(other.counts.len())),
         };
         let mut own = self.iter().peekable();
@@ -259,7 +250,7 @@ impl<T: Tally> Buckets<T> {
     /// Gives every bucket another index, which ascends with the old one, and adds up those that get the same.
     pub(super) fn regroup(&self, index: impl Fn(i32) -> i32) -> Self {
         let mut grouped = Self {
-            runs: Vec::with_capacity(self.runs.len()),
+            runs: Runs::default(),
             counts: Vec::new(),
         };
         for (old, count) in self.iter() {
@@ -297,7 +288,7 @@ impl<T: Tally> Buckets<T> {
             return;
         }
         let mut compacted = Self {
-            runs: Vec::with_capacity(self.runs.len()),
+            runs: Runs::default(),
             counts: Vec::with_capacity(if gap == 0 { kept } else { self.counts.len() }),
         };
         for (index, count) in self.iter().filter(|(_, count)| !count.is_zero()) {
@@ -315,12 +306,14 @@ impl<T: Tally> Buckets<T> {
     }
 }
 
-/// Adds a run behind all others, joining it with the last one if they touch.
-fn push_run(runs: &mut Vec<Run>, run: Run) {
-    match runs.last_mut() {
-        _ if run.length == 0 => {}
-        Some(last) if last.end() == run.first => last.length += run.length,
-        _ => runs.push(run),
+impl Buckets<f64> {
+    /// What is more in each bucket than in the same one of `other`, which has the same layout.
+    pub(super) fn minus(&self, other: &Self) -> Self {
+        let counts = self.counts.iter().zip(&other.counts);
+        Self {
+            runs: self.runs.clone(),
+            counts: counts.map(|(own, other)| own - other).collect(),
+        }
     }
 }
 

@@ -11,6 +11,12 @@ pub(super) fn same_bounds(a: &Arc<[f64]>, b: &Arc<[f64]>) -> bool {
     Arc::ptr_eq(a, b) || a == b
 }
 
+/// Whether bounds are the same bit for bit: zero has two signs.
+pub(super) fn identical_bounds(a: &Arc<[f64]>, b: &Arc<[f64]>) -> bool {
+    let same = |(a, b): (&f64, &f64)| a.to_bits() == b.to_bits();
+    Arc::ptr_eq(a, b) || a.len() == b.len() && a.iter().zip(b.iter()).all(same)
+}
+
 /// Returns the bounds that are in both, which ascend.
 pub(super) fn shared_bounds(a: &[f64], b: &[f64]) -> Arc<[f64]> {
     let mut others = b.iter().peekable();

@@ -8,7 +8,7 @@ use super::CounterResetHint;
 use super::bounds::Schema;
 use super::bucket::Bucket;
 use super::buckets::{Buckets, Span};
-use super::custom::same_bounds;
+use super::custom::{identical_bounds, same_bounds};
 use super::distribution::Distribution;
 use super::parts::{InvalidHistogram, custom};
 
@@ -159,7 +159,7 @@ impl FloatHistogram {
             + positive.len()
             + negative.len()
             + bounds.len();
-        (168 + 8 * elements + 8) / 16
+        sample_equivalents(elements)
     }
 
     /// Whether both have the same layout, counts and sum, bit for bit. Hints do not matter.
@@ -182,6 +182,14 @@ impl FloatHistogram {
     }
 
     // === changing ===
+
+    /// Lays custom bounds down where another has the same, so that both need memory for them once.
+    pub(crate) fn share_bounds(&mut self, other: &Self) {
+        let (own, others) = (&mut self.distribution.bounds, &other.distribution.bounds);
+        if !Arc::ptr_eq(own, others) && identical_bounds(own, others) {
+            *own = Arc::clone(others);
+        }
+    }
 
     /// Drops empty buckets.
     pub fn compact(&mut self) {
@@ -208,4 +216,9 @@ impl FloatHistogram {
         bare.hint = self.hint;
         bare
     }
+}
+
+/// How many samples a histogram counts as that has so many runs, buckets and bounds.
+pub(super) fn sample_equivalents(elements: usize) -> usize {
+    (168 + 8 * elements + 8) / 16
 }

@@ -3,7 +3,10 @@
 //! Follows `vectorElemBinop` in `promql/engine.go`. `==` and `!=` are [`FloatHistogram::equals`]; every other operator does not
 //! exist for histograms.
 
+use std::sync::Arc;
+
 use super::arithmetic::{Adjusted, Incompatible, merge_hints};
+use super::distribution::Distribution;
 use super::facts::{Fact, Facts, Operation};
 use super::{CounterResetHint, FloatHistogram};
 use crate::parser::Compat;
@@ -23,6 +26,30 @@ impl FloatHistogram {
         self.count -= other.count;
         self.sum -= other.sum;
         Ok(self.adjusted(other, bounds_reconciled))
+    }
+
+    /// Whether both have the same buckets, so that their [difference](Self::difference) is that of their numbers.
+    pub(super) fn has_buckets_of(&self, other: &Self) -> bool {
+        self.distribution.has_buckets_of(&other.distribution)
+    }
+
+    /// Subtracts a histogram that [has the same buckets](Self::has_buckets_of), in one go and without compacting. Nothing is
+    /// known of resets before the result.
+    pub(super) fn difference(&self, other: &Self) -> Self {
+        let (own, others) = (&self.distribution, &other.distribution);
+        Self {
+            count: self.count - other.count,
+            sum: self.sum - other.sum,
+            hint: CounterResetHint::Unknown,
+            distribution: Distribution {
+                schema: own.schema,
+                zero_threshold: own.zero_threshold,
+                zero_count: own.zero_count - others.zero_count,
+                positive: own.positive.minus(&others.positive),
+                negative: own.negative.minus(&others.negative),
+                bounds: Arc::clone(&own.bounds),
+            },
+        }
     }
 
     fn adjusted(&mut self, other: &Self, bounds_reconciled: bool) -> Adjusted {

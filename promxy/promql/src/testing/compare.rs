@@ -139,7 +139,7 @@ impl Expectations {
                 .map(|(time, value)| (time, SampleValue::Float(value)));
             let histograms = series
                 .histograms()
-                .map(|(time, value)| (time, SampleValue::Histogram(value.clone())));
+                .map(|(time, value)| (time, SampleValue::Histogram(value)));
             for (time, value) in floats.chain(histograms) {
                 let Some(expected) = wanted.remove(&time) else {
                     return Err(format!("{labels}: unexpected {value:?} at {time}"));

@@ -200,7 +200,7 @@ fn sample_at(series: &MatrixSeries, time: i64) -> Option<VectorSample> {
     } else {
         let mut histograms = series.histograms();
         let (_, value) = histograms.find(|(at, _)| *at == time)?;
-        SampleValue::Histogram(value.clone())
+        SampleValue::Histogram(value)
     };
     Some(VectorSample {
         labels: series.labels.clone(),

@@ -149,7 +149,7 @@ fn written_series(series: &MatrixSeries, compat: Compat) -> Value {
         .collect();
     let histograms: Vec<Value> = series
         .histograms()
-        .map(|(time, value)| json!([time, notation(value, compat)]))
+        .map(|(time, value)| json!([time, notation(&value, compat)]))
         .collect();
     if !floats.is_empty() {
         written["floats"] = floats.into();

@@ -4,7 +4,7 @@
 
 mod number;
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, ops::Deref};
 
 use promql::{
     format::fixed,
@@ -102,8 +102,7 @@ pub(super) fn vector_sample(sample: &VectorSample, out: &mut String) {
 
 /// Writes an element of a range vector.
 pub(super) fn matrix_series(series: &MatrixSeries, out: &mut String) {
-    let histograms = series.histograms().map(|(time, h)| (time, h.as_ref()));
-    write_series(&series.labels, series.floats(), histograms, out);
+    write_series(&series.labels, series.floats(), series.histograms(), out);
 }
 
 /// Writes the data of a query with a number as its value, which never has an exponent.
@@ -182,10 +181,10 @@ fn write_list<T>(
     }
 }
 
-fn write_series<'a>(
+fn write_series(
     labels: &Labels,
     floats: impl Iterator<Item = (i64, f64)>,
-    histograms: impl Iterator<Item = (i64, &'a FloatHistogram)>,
+    histograms: impl Iterator<Item = (i64, impl Deref<Target = FloatHistogram>)>,
     out: &mut String,
 ) {
     out.push_str(r#"{"metric":"#);
@@ -203,7 +202,7 @@ fn write_series<'a>(
     for (time, histogram) in histograms {
         out.push_str(if is_first { r#","histograms":["# } else { "," });
         is_first = false;
-        write_histogram_point(time, histogram, out);
+        write_histogram_point(time, &*histogram, out);
     }
     if !is_first {
         out.push(']');

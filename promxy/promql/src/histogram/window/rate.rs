@@ -138,12 +138,17 @@ fn sampled_change(
         }
     }
 
-    let mut result = FloatHistogram::clone(last);
-    result.reduce_resolution(schema);
-    match result.subtract(before, compat) {
-        Ok(adjusted) => facts |= without_hints(adjusted).facts(Operation::Subtraction, compat),
-        Err(incompatible) => return (None, incompatible.fact().into()),
-    }
+    let mut result = if schema == last.schema() && last.has_buckets_of(before) {
+        last.difference(before)
+    } else {
+        let mut result = FloatHistogram::clone(last);
+        result.reduce_resolution(schema);
+        match result.subtract(before, compat) {
+            Ok(adjusted) => facts |= without_hints(adjusted).facts(Operation::Subtraction, compat),
+            Err(incompatible) => return (None, incompatible.fact().into()),
+        }
+        result
+    };
     if is_counter {
         match add_before_resets(&mut result, before, window, compat) {
             Ok(found) => facts |= found,
