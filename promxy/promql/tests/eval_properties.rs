@@ -15,6 +15,10 @@ use promql::testing::{EngineSubject, Evaluation, Script, Subject, block_on, run}
 use promql::value::{SampleValue, Value};
 use promql::{CancelToken, Engine, EngineOptions, QueryError};
 
+mod random_queries;
+
+use random_queries::Writer;
+
 const SERIES: &str = r#"
 load 15s
   a{g="x", i="1"} 0+3x40 stale 5 7 _x10 1+1x30
@@ -29,13 +33,7 @@ load 15s
 "#;
 
 /// Writes random expressions.
-struct Writer(fastrand::Rng);
-
 impl Writer {
-    fn pick<'t>(&mut self, choices: &[&'t str]) -> &'t str {
-        choices[self.0.usize(..choices.len())]
-    }
-
     fn scalar(&mut self) -> String {
         match self.0.u8(..4) {
             0 => "time()".to_owned(),
@@ -78,29 +76,8 @@ impl Writer {
         let inner = depth - 1;
         match self.0.u8(..9) {
             0 => {
-                let functions = [
-                    "rate",
-                    "increase",
-                    "delta",
-                    "irate",
-                    "idelta",
-                    "sum_over_time",
-                    "avg_over_time",
-                    "max_over_time",
-                    "min_over_time",
-                    "stddev_over_time",
-                    "count_over_time",
-                    "last_over_time",
-                    "first_over_time",
-                    "changes",
-                    "resets",
-                    "deriv",
-                    "present_over_time",
-                    "mad_over_time",
-                    "ts_of_max_over_time",
-                    "absent_over_time",
-                ];
-                format!("{}({})", self.pick(&functions), self.range(inner))
+                let range = self.range(inner);
+                self.over_time(&range)
             }
             1 => format!(
                 "quantile_over_time({}, {})",
@@ -202,7 +179,7 @@ fn written(value: &Value, time: i64) -> BTreeMap<String, String> {
                     .map(|(at, value)| (at, SampleValue::Float(value)));
                 let histograms = series
                     .histograms()
-                    .map(|(at, h)| (at, SampleValue::Histogram(h.clone())));
+                    .map(|(at, h)| (at, SampleValue::Histogram(h)));
                 for (at, value) in floats.chain(histograms).filter(|(at, _)| *at == time) {
                     assert_eq!(at, time);
                     written.insert(series.labels.to_string(), text(&value));

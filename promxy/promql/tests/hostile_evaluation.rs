@@ -15,7 +15,11 @@ use std::time::{Duration, Instant};
 use promql::annotations::Severity;
 use promql::parser::ParserOptions;
 use promql::testing::{EngineSubject, MemoryStorage, Script, block_on, run};
-use promql::{CancelToken, Engine, EngineOptions, QueryError};
+use promql::{CancelToken, Engine, EngineOptions, Outcome, QueryError};
+
+mod random_queries;
+
+use random_queries::Writer;
 
 /// How long a query may take.
 const TIME: Duration = Duration::from_millis(100);
@@ -157,13 +161,7 @@ fn known() -> Vec<String> {
 }
 
 /// Writes random queries with long ranges and short steps.
-struct Writer(fastrand::Rng);
-
 impl Writer {
-    fn pick<'t>(&mut self, choices: &[&'t str]) -> &'t str {
-        choices[self.0.usize(..choices.len())]
-    }
-
     fn scalar(&mut self, depth: u8) -> String {
         match self.0.u8(..6) {
             0 => "time()".to_owned(),
@@ -213,27 +211,8 @@ impl Writer {
         let inner = depth - 1;
         match self.0.u8(..11) {
             0..=2 => {
-                let functions = [
-                    "rate",
-                    "increase",
-                    "delta",
-                    "irate",
-                    "idelta",
-                    "sum_over_time",
-                    "avg_over_time",
-                    "max_over_time",
-                    "stddev_over_time",
-                    "count_over_time",
-                    "last_over_time",
-                    "changes",
-                    "resets",
-                    "deriv",
-                    "mad_over_time",
-                    "ts_of_min_over_time",
-                    "absent_over_time",
-                    "present_over_time",
-                ];
-                format!("{}({})", self.pick(&functions), self.range(inner))
+                let range = self.range(inner);
+                self.over_time(&range)
             }
             3 => match self.0.u8(..3) {
                 0 => format!(
@@ -414,54 +393,48 @@ fn whatever_is_asked_ends_when_its_time_is_over() {
     assert!(timed_out > 10);
 }
 
-#[test]
-fn of_countless_remarks_few_are_kept_and_ten_shown() {
+/// An engine that knows all series and gives up at so many samples.
+fn limited(max_samples: u64) -> EngineSubject {
     let engine = Engine::new(EngineOptions {
-        max_samples: 100_000,
+        max_samples,
         ..EngineOptions::new(ParserOptions::v3_14().with_all_features())
     });
     let mut subject = EngineSubject::new(engine);
     assert!(run(&Script::parse(&script()).unwrap(), &mut subject).is_empty());
-    let outcome = |query: &str, steps: i64| {
-        let query = subject
-            .engine
-            .range_query(query, 0, (steps - 1) * 1000, 1000);
-        block_on(
-            query
-                .unwrap()
-                .run(&subject.storage, &CancelToken::default()),
-        )
-    };
+    subject
+}
+
+/// Evaluates a query at so many steps of a second.
+fn outcome(subject: &EngineSubject, query: &str, steps: i64) -> Outcome {
+    let query = subject
+        .engine
+        .range_query(query, 0, (steps - 1) * 1000, 1000);
+    block_on(
+        query
+            .unwrap()
+            .run(&subject.storage, &CancelToken::default()),
+    )
+}
+
+#[test]
+fn of_countless_remarks_few_are_kept_and_ten_shown() {
+    let subject = limited(100_000);
     let query = "quantile_over_time(time() + 2, long[1m])";
-    let few = outcome(query, 4_000);
+    let few = outcome(&subject, query, 4_000);
     assert!(few.value.is_ok());
     assert_eq!(few.annotations.texts(Severity::Warning, query).len(), 4_000);
     let shown = few.annotations.warnings(query);
     assert_eq!(shown.len(), 11);
     assert_eq!(shown[10], "3990 more warning annotations omitted");
     assert_eq!(
-        outcome(query, 20_000).value.err(),
+        outcome(&subject, query, 20_000).value.err(),
         Some(QueryError::TooManySamples)
     );
 }
 
 #[test]
 fn all_that_a_query_makes_counts_for_the_limit() {
-    let engine = Engine::new(EngineOptions {
-        max_samples: 1_000_000,
-        ..EngineOptions::new(ParserOptions::v3_14().with_all_features())
-    });
-    let mut subject = EngineSubject::new(engine);
-    assert!(run(&Script::parse(&script()).unwrap(), &mut subject).is_empty());
-    let error = |query: &str| {
-        let query = subject.engine.range_query(query, 0, 4_000_000, 1000);
-        let outcome = block_on(
-            query
-                .unwrap()
-                .run(&subject.storage, &CancelToken::default()),
-        );
-        outcome.value.err()
-    };
+    let subject = limited(1_000_000);
     let waiting = "(time() + ".repeat(300) + "1" + &")".repeat(300);
     let growing =
         "label_replace(".repeat(26) + "vector(1)" + &", 'l', 'x$1$1', 'l', '(.*)')".repeat(26);
@@ -481,6 +454,7 @@ fn all_that_a_query_makes_counts_for_the_limit() {
     for query in queries {
         let query = query.replace("LONG", &long);
         let shown: String = query.chars().take(100).collect();
-        assert_eq!(error(&query), Some(QueryError::TooManySamples), "{shown}");
+        let error = outcome(&subject, &query, 4_001).value.err();
+        assert_eq!(error, Some(QueryError::TooManySamples), "{shown}");
     }
 }
