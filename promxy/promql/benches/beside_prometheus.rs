@@ -1,20 +1,22 @@
-//! What queries cost here and in a Prometheus server: processor time and memory, on the same data, as tables in Markdown.
+//! What queries cost here and in a Prometheus server: processor time and memory, on the same data, as the table of
+//! `BENCHMARKS.md`.
 //!
-//! `PROMETHEUS3_BIN` names the server, `PROMTOOL_BIN` the tool that writes its blocks; without them there is nothing to do. The
-//! server runs on one processor (`GOMAXPROCS=1`) and answers one request after the other, with one series of each result
-//! (`limit=1`), so that hardly anything is spent on writing JSON; what a request costs in itself is taken off. Here the series
-//! lie in memory as columns, there in blocks as compressed chunks, as each likes it best. Native histograms are sent to a server
-//! of their own.
+//! `PROMETHEUS3_BIN` names the server, `PROMTOOL_BIN` the tool that writes its blocks, unless it lies beside that server or the
+//! one of `PROMETHEUS_BIN`; without them there is nothing to do. The server runs on one processor (`GOMAXPROCS=1`) and answers
+//! one request after the other, with one series of each result (`limit=1`), so that hardly anything is spent on writing JSON;
+//! what a request costs in itself is taken off. Here the series lie in memory as columns, there in blocks as compressed chunks,
+//! as each likes it best. Native histograms are sent to a server of their own.
 //!
 //! Memory is by how much a process grows while it answers: here one that does nothing else, there one that is told to collect
 //! garbage all the time and to give everything back (`GOGC=10`, `GOMEMLIMIT=1MiB`), which is as little as it can do with.
 //!
 //! `cargo bench -p promql --bench beside_prometheus --features testing -- WORD...` runs the queries that have all the words. The
 //! word `threads` alone compares one thread with two instead, by the clock; `time` or `memory` among the words compares nothing
-//! else.
+//! else and leaves the other cells empty. Memory is measured first, and how far that is stands on the standard error.
 
 #![allow(
     clippy::print_stdout,
+    clippy::print_stderr,
     clippy::unwrap_used,
     reason = "a bench prints its table and ends where it cannot go on"
 )]
@@ -24,7 +26,7 @@ use std::fs::{self, File};
 use std::hint::black_box;
 use std::io::{BufWriter, Write as _};
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -68,14 +70,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         compare_threads();
         return Ok(());
     }
-    let (Some(server), Some(tool)) = (
-        std::env::var_os("PROMETHEUS3_BIN"),
-        std::env::var_os("PROMTOOL_BIN"),
-    ) else {
-        println!("PROMETHEUS3_BIN or PROMTOOL_BIN is not set: nothing to compare with");
+    let (Some(server), Some(tool)) = (std::env::var_os("PROMETHEUS3_BIN"), promtool()) else {
+        println!("PROMETHEUS3_BIN is not set, or there is no promtool: nothing to compare with");
         return Ok(());
     };
-    let (server, tool) = (Path::new(&server), Path::new(&tool));
+    let (server, tool) = (Path::new(&server), tool.as_path());
     let folder = std::env::temp_dir().join("promql-beside-prometheus");
     let (blocks, histograms) = (folder.join("data"), folder.join("histograms"));
     fs::create_dir_all(&folder)?;
@@ -85,7 +84,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     if !histograms.exists() {
         send_histograms(&shapes::native(), server, &histograms)?;
     }
-    let of = |what: &str| words.iter().all(|word| word != what);
+    let without = |what: &str| words.iter().all(|word| word != what);
+    let wanted = Wanted {
+        time: without("memory"),
+        memory: without("time"),
+    };
     let queries: Vec<&String> = words
         .iter()
         .filter(|w| !["time", "memory"].contains(&w.as_str()))
@@ -99,60 +102,105 @@ fn main() -> Result<(), Box<dyn Error>> {
     let native = NATIVE.iter().enumerate();
     let native = native.map(|(index, case)| (CASES.len() + index, case));
     let native: Vec<_> = native.filter(chosen).collect();
-    if of("memory") {
-        println!("| query | steps | ours | Prometheus | share | goal |\n|---|---|---|---|---|---|");
-        compare_times(server, &blocks, &numbers)?;
-        compare_times(server, &histograms, &native)?;
-    }
-    if of("time") {
-        println!("\n| query | steps | ours | Prometheus | share |\n|---|---|---|---|---|");
-        compare_growth(server, &blocks, &numbers)?;
-        compare_growth(server, &histograms, &native)?;
-    }
-    Ok(())
+    println!(
+        "| query | steps | time | Prometheus | share | goal | memory | Prometheus | share |\n|---|---|---|---|---|---|---|---|---|"
+    );
+    compare(server, &blocks, &numbers, wanted)?;
+    compare(server, &histograms, &native, wanted)
+}
+
+/// Returns where promtool is: where `PROMTOOL_BIN` says, or beside one of the servers.
+fn promtool() -> Option<PathBuf> {
+    let beside =
+        |server: &str| Some(PathBuf::from(std::env::var_os(server)?).with_file_name("promtool"));
+    let places = [
+        std::env::var_os("PROMTOOL_BIN").map(PathBuf::from),
+        beside("PROMETHEUS3_BIN"),
+        beside("PROMETHEUS_BIN"),
+    ];
+    places.into_iter().flatten().find(|place| place.exists())
 }
 
 type Numbered = (usize, &'static Case);
 
-/// Shows the processor time of cases here and there.
-fn compare_times(server: &Path, data: &Path, cases: &[Numbered]) -> Result<(), Box<dyn Error>> {
+/// What is measured.
+#[derive(Clone, Copy, Debug)]
+struct Wanted {
+    time: bool,
+    memory: bool,
+}
+
+/// Shows what cases cost here and there, each in a line as soon as all of it is known.
+fn compare(
+    server: &Path,
+    data: &Path,
+    cases: &[Numbered],
+    wanted: Wanted,
+) -> Result<(), Box<dyn Error>> {
     if cases.is_empty() {
         return Ok(());
     }
-    let prometheus = Prometheus::start(server, data, Memory::Usual)?;
-    prometheus.rest();
-    let overhead = prometheus.cost("/api/v1/status/buildinfo")?;
-    for (_, case) in cases {
-        let ours = cost_here(&storage(case.query), case);
-        let theirs = prometheus.cost(&path(case))?.saturating_sub(overhead);
-        let share = ours.as_secs_f64() / theirs.as_secs_f64();
-        let verdict = if share <= case.goal {
-            ""
-        } else {
-            " **missed**"
+    // One server after the other, since the data can be that of one only.
+    let grown = if wanted.memory {
+        growths(server, data, cases)?
+    } else {
+        vec!["| |".to_owned(); cases.len()]
+    };
+    let prometheus = if wanted.time {
+        let prometheus = Prometheus::start(server, data, Memory::Usual)?;
+        prometheus.rest();
+        let overhead = prometheus.cost("/api/v1/status/buildinfo")?;
+        Some((prometheus, overhead))
+    } else {
+        None
+    };
+    for ((_, case), grown) in cases.iter().zip(grown) {
+        let spent = match &prometheus {
+            Some((prometheus, overhead)) => times(prometheus, *overhead, case)?,
+            None => "| | |".to_owned(),
         };
-        println!(
-            "| `{}` | {} | {} | {} | {:.1} % | {:.0} %{verdict} |",
-            case.query,
-            case.steps,
-            milliseconds(ours),
-            milliseconds(theirs),
-            share * 100.0,
-            case.goal * 100.0
-        );
+        let steps = match case.steps {
+            1_000 => "1,000".to_owned(),
+            steps => steps.to_string(),
+        };
+        println!("| `{}` | {steps} | {spent} | {grown} |", case.query);
     }
     Ok(())
 }
 
-/// Shows by how much processes grow that evaluate cases.
-fn compare_growth(server: &Path, data: &Path, cases: &[Numbered]) -> Result<(), Box<dyn Error>> {
-    if cases.is_empty() {
-        return Ok(());
-    }
+/// Returns what a case costs here and there, as cells of a table.
+fn times(
+    prometheus: &Prometheus,
+    overhead: Duration,
+    case: &Case,
+) -> Result<String, Box<dyn Error>> {
+    let ours = cost_here(&storage(case.query), case);
+    let theirs = prometheus.cost(&path(case))?.saturating_sub(overhead);
+    let share = ours.as_secs_f64() / theirs.as_secs_f64();
+    let verdict = if share <= case.goal {
+        ""
+    } else {
+        " **missed**"
+    };
+    Ok(format!(
+        "{} | {} | {:.1} % | {:.0} %{verdict}",
+        milliseconds(ours),
+        milliseconds(theirs),
+        share * 100.0,
+        case.goal * 100.0
+    ))
+}
+
+/// Below, growth says little: a process may still have had room.
+const GROWTH_TO_SPEAK_OF: u64 = 1_000_000;
+
+/// Returns by how much processes grow that evaluate cases, each as cells of a table. Says how far it is on the standard error.
+fn growths(server: &Path, data: &Path, cases: &[Numbered]) -> Result<Vec<String>, Box<dyn Error>> {
     let prometheus = Prometheus::start(server, data, Memory::Tight)?;
     prometheus.rest();
     let overhead = prometheus.growth("/api/v1/status/buildinfo")?;
-    println!("| a request | | | {} | |", megabytes(overhead));
+    eprintln!("a request alone: {}", megabytes(overhead));
+    let mut cells = Vec::with_capacity(cases.len());
     for (index, case) in cases {
         let child = Command::new(std::env::current_exe()?)
             .env(GROW, index.to_string())
@@ -163,18 +211,21 @@ fn compare_growth(server: &Path, data: &Path, cases: &[Numbered]) -> Result<(), 
             .output()?;
         let ours: u64 = String::from_utf8_lossy(&child.stdout).trim().parse()?;
         let theirs = prometheus.growth(&path(case))?;
-        let share = ours as f64 / theirs as f64;
-        let verdict = if share <= 0.5 { "" } else { " **missed**" };
-        println!(
-            "| `{}` | {} | {} | {} | {:.0} %{verdict} |",
-            case.query,
-            case.steps,
-            megabytes(ours),
-            megabytes(theirs),
-            share * 100.0,
-        );
+        let share = ours as f64 / theirs.max(1) as f64;
+        let verdict = if share > 0.5 && theirs >= GROWTH_TO_SPEAK_OF {
+            " **missed**"
+        } else {
+            ""
+        };
+        let share = match theirs {
+            0 => "–".to_owned(),
+            _ => format!("{:.0} %{verdict}", share * 100.0),
+        };
+        let cell = format!("{} | {} | {share}", megabytes(ours), megabytes(theirs));
+        eprintln!("`{}`, {} steps: {cell}", case.query, case.steps);
+        cells.push(cell);
     }
-    Ok(())
+    Ok(cells)
 }
 
 /// Returns by how many bytes this process grows while it evaluates a case. It has done so before on few series, so that the
@@ -245,7 +296,7 @@ fn milliseconds(time: Duration) -> String {
 }
 
 /// Returns the first and the last time that a case asks for, in seconds after the beginning.
-fn times(case: &Case) -> (i64, i64) {
+fn edges(case: &Case) -> (i64, i64) {
     let end = (shapes::SAMPLES - 1) * shapes::STEP;
     (end - (case.steps - 1) * shapes::STEP, end)
 }
@@ -305,7 +356,7 @@ fn evaluate(storage: &MemoryStorage, case: &Case, threads: usize) -> Result<(), 
     let mut options = EngineOptions::new(ParserOptions::v3_5());
     options.parser.experimental_functions = true;
     let engine = Engine::new(options);
-    let (start, end) = times(case);
+    let (start, end) = edges(case);
     let (start, end) = ((BEGIN + start) * 1000, (BEGIN + end) * 1000);
     let query = match case.steps {
         1 => engine.instant_query(case.query, end),
@@ -359,7 +410,7 @@ fn write_blocks(series: &[SeriesData], folder: &Path, tool: &Path) -> Result<(),
 
 /// Returns where the server answers a case.
 fn path(case: &Case) -> String {
-    let (start, end) = times(case);
+    let (start, end) = edges(case);
     let (start, end) = (BEGIN + start, BEGIN + end);
     let query = encoded(case.query);
     match case.steps {
