@@ -143,7 +143,7 @@ impl Evaluator<'_, '_> {
             &mut matched.failure,
         )?;
         let one_steps: Vec<Bitmap> = one.iter().map(|series| series.column.steps()).collect();
-        for (series, ordinal) in many.iter().zip(&many_ordinals) {
+        for (series, ordinal) in many.into_iter().zip(&many_ordinals) {
             self.context.check()?;
             let steps = series.column.steps();
             let mut missing = steps.clone();

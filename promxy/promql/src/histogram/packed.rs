@@ -346,7 +346,7 @@ mod tests {
         packed.bytes.len()
     }
 
-    fn with_counts(counts: Vec<f64>, zero_count: f64) -> FloatHistogram {
+    fn with_counts(counts: &[f64], zero_count: f64) -> FloatHistogram {
         let span = |offset, length: usize| Span {
             offset,
             length: length as u32,
@@ -375,9 +375,9 @@ mod tests {
 
     #[test]
     fn rates_and_the_like_take_a_byte_or_two_for_each_bucket() {
-        let whole = with_counts(counts(), 3.0);
+        let whole = with_counts(&counts(), 3.0);
         let most = 90;
-        assert!(packed(&[whole.clone()]) < most);
+        assert!(packed(std::slice::from_ref(&whole)) < most);
         for factor in [1.0 / 300.0, 2.0, 0.1, 300.0 / 287.0, -1.0, -0.3, 1e-300] {
             assert!(
                 packed(&[whole.times(factor, Compat::V3_14)]) < most,
@@ -396,8 +396,8 @@ mod tests {
     #[test]
     fn a_factor_is_found_though_all_counts_have_a_divisor_in_common() {
         for common in [2.0, 3.0, 7.0, 12.0, 29.0, 30.0] {
-            let counts = counts().iter().map(|count| count * common).collect();
-            let rate = with_counts(counts, 0.0).times(1.0 / 299.0, Compat::V3_14);
+            let counts: Vec<f64> = counts().iter().map(|count| count * common).collect();
+            let rate = with_counts(&counts, 0.0).times(1.0 / 299.0, Compat::V3_14);
             assert!(packed(&[rate]) < 130, "{common}");
         }
     }
@@ -415,11 +415,11 @@ mod tests {
             -1e19,
         ];
         for number in strange {
-            packed(&[with_counts(vec![number, 1.0, 0.0, 2.0], 0.0)]);
-            packed(&[with_counts(vec![1.5, number, 0.0], number)]);
+            packed(&[with_counts(&[number, 1.0, 0.0, 2.0], 0.0)]);
+            packed(&[with_counts(&[1.5, number, 0.0], number)]);
         }
         let stale = f64::from_bits(0x7ff0_0000_0000_0002);
-        packed(&[with_counts(vec![stale; 5], stale)]);
+        packed(&[with_counts(&[stale; 5], stale)]);
     }
 
     #[test]
