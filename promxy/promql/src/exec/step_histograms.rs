@@ -23,6 +23,8 @@ enum Form {
 struct Packed {
     histograms: PackedHistograms,
     places: Vec<(u32, Place)>,
+    /// How many samples they count as.
+    samples: usize,
 }
 
 impl Default for Form {
@@ -105,11 +107,7 @@ impl StepHistograms {
                     .map(|(_, histogram)| histogram_samples(histogram));
                 sizes.sum()
             }
-            Form::Packed(packed) => {
-                let places = packed.places.iter();
-                let sizes = places.map(|(_, place)| packed.histograms.sample_equivalents(*place));
-                sizes.sum()
-            }
+            Form::Packed(packed) => packed.samples,
         }
     }
 
@@ -134,7 +132,20 @@ impl StepHistograms {
     pub(crate) fn retain(&mut self, keep: impl Fn(usize) -> bool) {
         match &mut self.0 {
             Form::Shared(shared) => shared.retain(|(step, _)| keep(*step as usize)),
-            Form::Packed(packed) => packed.places.retain(|(step, _)| keep(*step as usize)),
+            Form::Packed(packed) => {
+                let Packed {
+                    histograms,
+                    places,
+                    samples,
+                } = &mut **packed;
+                places.retain(|(step, place)| {
+                    let kept = keep(*step as usize);
+                    if !kept {
+                        *samples -= histograms.sample_equivalents(*place);
+                    }
+                    kept
+                });
+            }
         }
     }
 
@@ -161,12 +172,14 @@ impl StepHistograms {
         if shared.len() < 2 || !shared.iter().all(is_ours) {
             return;
         }
+        let samples = self.samples();
         let histograms = shared.iter().map(|(_, histogram)| &**histogram);
         if let Some((histograms, places)) = PackedHistograms::pack(histograms) {
             let steps = shared.iter().map(|(step, _)| *step);
             self.0 = Form::Packed(Box::new(Packed {
                 histograms,
                 places: steps.zip(places).collect(),
+                samples,
             }));
         }
     }

@@ -42,11 +42,12 @@ const WIDTHS: [Width; 4] = [Width::One, Width::Two, Width::Four, Width::Eight];
 
 impl Width {
     /// Returns the least one for whole numbers of up to 32 bits.
-    fn of(whole: &[f64]) -> Self {
-        let largest = whole.iter().copied().map(f64::abs).fold(0.0, f64::max);
-        if largest <= f64::from(i8::MAX) {
+    fn of(whole: &[i32]) -> Self {
+        let largest = whole.iter().map(|number| number.abs()).max();
+        let largest = largest.unwrap_or_default();
+        if largest <= i8::MAX.into() {
             Self::One
-        } else if largest <= f64::from(i16::MAX) {
+        } else if largest <= i16::MAX.into() {
             Self::Two
         } else {
             Self::Four
@@ -125,7 +126,7 @@ impl PackedHistograms {
         counts.extend_from_slice(distribution.negative.counts());
         let (scale, width, whole) = match search.scale_of(counts) {
             Some((scale, whole)) => (scale, Width::of(whole), whole),
-            None => (Scale::ONE, Width::Eight, &**counts),
+            None => (Scale::ONE, Width::Eight, &[] as &[i32]),
         };
 
         let bytes = &mut self.bytes;
@@ -146,10 +147,10 @@ impl PackedHistograms {
             write_number(bytes, scale.number());
         }
         match width {
-            Width::One => write_all(bytes, whole, |number| (number as i8).to_le_bytes()),
-            Width::Two => write_all(bytes, whole, |number| (number as i16).to_le_bytes()),
-            Width::Four => write_all(bytes, whole, |number| (number as i32).to_le_bytes()),
-            Width::Eight => write_all(bytes, whole, f64::to_le_bytes),
+            Width::One => write_all(bytes, whole, |number: i32| (number as i8).to_le_bytes()),
+            Width::Two => write_all(bytes, whole, |number: i32| (number as i16).to_le_bytes()),
+            Width::Four => write_all(bytes, whole, i32::to_le_bytes),
+            Width::Eight => write_all(bytes, counts, f64::to_le_bytes),
         }
     }
 
@@ -229,10 +230,10 @@ fn write_number(bytes: &mut Vec<u8>, number: f64) {
     bytes.extend_from_slice(&number.to_le_bytes());
 }
 
-fn write_all<const WIDTH: usize>(
+fn write_all<T: Copy, const WIDTH: usize>(
     bytes: &mut Vec<u8>,
-    numbers: &[f64],
-    written: impl Fn(f64) -> [u8; WIDTH],
+    numbers: &[T],
+    written: impl Fn(T) -> [u8; WIDTH],
 ) {
     let begin = bytes.len();
     bytes.resize(begin + numbers.len() * WIDTH, 0);

@@ -41,11 +41,14 @@ impl Scale {
 /// Whole numbers up to this size are looked for, of either sign.
 const MOST: f64 = i32::MAX as f64;
 
+/// Numbers of this size have no fraction, and whole numbers of 32 bits that are added to it are its last bits.
+const WHOLE: f64 = 1.5 * (1_u64 << 52) as f64;
+
 /// Finds the scales of one set of numbers after the other, which mostly have the same, or none.
 #[derive(Debug)]
 pub(super) struct ScaleSearch {
     last: Scale,
-    whole: Vec<f64>,
+    whole: Vec<i32>,
     /// How many searches in a row have found nothing, and how many sets are let go before the next.
     failures: u32,
     pause: u32,
@@ -72,7 +75,7 @@ const LONGEST_PAUSE: u32 = 6;
 impl ScaleSearch {
     /// Returns a scale that gives back all numbers bit for bit, and the whole numbers that they come of, which fit in 32 bits;
     /// nothing if there is none, or it is hard to find.
-    pub(super) fn scale_of(&mut self, numbers: &[f64]) -> Option<(Scale, &[f64])> {
+    pub(super) fn scale_of(&mut self, numbers: &[f64]) -> Option<(Scale, &[i32])> {
         let scale = if self.fits(self.last, numbers) {
             self.last
         } else if self.fits(Scale::ONE, numbers) {
@@ -103,15 +106,17 @@ impl ScaleSearch {
     /// Whether `scaled` gives back all numbers, of the whole numbers that are the nearest to them times `back`.
     #[inline]
     fn all_are(&mut self, numbers: &[f64], back: f64, scaled: impl Fn(f64) -> f64) -> bool {
-        self.whole.resize(numbers.len(), 0.0);
+        self.whole.resize(numbers.len(), 0);
         let (whole, numbers) = (self.whole.chunks_mut(8), numbers.chunks(8));
         whole.zip(numbers).all(|(whole, numbers)| {
             // Without branches, for the compiler to vectorise.
             let mut fits = true;
             for (whole, number) in whole.iter_mut().zip(numbers) {
-                *whole = nearest(number * back);
-                fits &= scaled(*whole).to_bits() == number.to_bits();
-                fits &= whole.abs() <= MOST;
+                let shifted = number * back + WHOLE;
+                let nearest = shifted - WHOLE;
+                *whole = shifted.to_bits() as i32;
+                fits &= scaled(nearest).to_bits() == number.to_bits();
+                fits &= nearest.abs() <= MOST;
             }
             fits
         })
@@ -151,8 +156,6 @@ fn around(number: f64) -> [f64; 5] {
 /// Returns the nearest whole number, if it is one of 51 bits or less; else anything.
 #[inline]
 fn nearest(number: f64) -> f64 {
-    // Numbers of this size have no fraction.
-    const WHOLE: f64 = 1.5 * (1_u64 << 52) as f64;
     number + WHOLE - WHOLE
 }
 
@@ -211,7 +214,7 @@ fn common_measure(numbers: &[f64]) -> Option<f64> {
 mod tests {
     use super::*;
 
-    fn found(numbers: &[f64]) -> Option<(Scale, Vec<f64>)> {
+    fn found(numbers: &[f64]) -> Option<(Scale, Vec<i32>)> {
         let mut search = ScaleSearch::default();
         let found = search.scale_of(numbers);
         found.map(|(scale, whole)| (scale, whole.to_vec()))
@@ -219,17 +222,17 @@ mod tests {
 
     #[test]
     fn factors_and_divisors_are_found() {
-        let f = |numbers: &[f64], scale, whole: &[f64]| {
+        let f = |numbers: &[f64], scale, whole: &[i32]| {
             assert_eq!(found(numbers), Some((scale, whole.to_vec())));
         };
-        f(&[3.0, 0.0, 1.0], Scale::ONE, &[3.0, 0.0, 1.0]);
-        f(&[-3.0, 0.0, 2e9], Scale::ONE, &[-3.0, 0.0, 2e9]);
-        f(&[0.5, 1.5], Scale::Factor(0.5), &[1.0, 3.0]);
-        f(&[-0.0, -1.5, 0.5], Scale::Factor(-0.5), &[0.0, 3.0, -1.0]);
+        f(&[3.0, 0.0, 1.0], Scale::ONE, &[3, 0, 1]);
+        f(&[-3.0, 0.0, 2e9], Scale::ONE, &[-3, 0, 2_000_000_000]);
+        f(&[0.5, 1.5], Scale::Factor(0.5), &[1, 3]);
+        f(&[-0.0, -1.5, 0.5], Scale::Factor(-0.5), &[0, 3, -1]);
         f(
             &[1.0 / 3.0, 2.0 / 3.0, 5.0 / 3.0, 7.0 / 3.0],
             Scale::Divisor(3.0),
-            &[1.0, 2.0, 5.0, 7.0],
+            &[1, 2, 5, 7],
         );
     }
 
