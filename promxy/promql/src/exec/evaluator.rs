@@ -90,6 +90,7 @@ impl<'a, 'c> Evaluator<'a, 'c> {
             let value = value.map_err(|error| self.earlier_error(index, error))?;
             self.keep(index, value, before.saturating_sub(self.taken))?;
         }
+        self.context.check()?;
         Ok(self.take(self.plan.root))
     }
 
@@ -141,7 +142,9 @@ impl<'a, 'c> Evaluator<'a, 'c> {
         match self.take(id) {
             Evaluated::Matrix(series) => series,
             Evaluated::Sparse(series) => {
-                series.into_iter().map(SparseSeries::into_series).collect()
+                // Nobody misses the rest of a query that was ended: it fails at the latest where it is done.
+                let wanted = (series.into_iter()).take_while(|_| self.context.check().is_ok());
+                wanted.map(SparseSeries::into_series).collect()
             }
             Evaluated::Scalar(_) | Evaluated::String(_) => Vec::new(),
         }

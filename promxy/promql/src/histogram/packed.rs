@@ -89,7 +89,7 @@ const HINTS: [CounterResetHint; 4] = [
 impl PackedHistograms {
     /// Packs histograms. Returns nothing if they take more bytes than places can count.
     pub(crate) fn pack<'h>(
-        histograms: impl Iterator<Item = &'h FloatHistogram>,
+        histograms: impl ExactSizeIterator<Item = &'h FloatHistogram>,
     ) -> Option<(Self, Vec<Place>)> {
         let mut packed = Self {
             bytes: Vec::new(),
@@ -97,10 +97,16 @@ impl PackedHistograms {
         };
         let mut search = ScaleSearch::default();
         let mut counts = Vec::new();
-        let mut places = Vec::with_capacity(histograms.size_hint().0);
+        let count = histograms.len();
+        let mut places = Vec::with_capacity(count);
         for histogram in histograms {
             places.push(Place(u32::try_from(packed.bytes.len()).ok()?));
             packed.push(histogram, &mut counts, &mut search);
+            if places.len() == 1 {
+                // Most are as large as the first.
+                let others = packed.bytes.len() * (count - 1);
+                packed.bytes.reserve_exact(others);
+            }
         }
         packed.bytes.shrink_to_fit();
         packed.frames.shrink_to_fit();
