@@ -316,7 +316,7 @@ impl<N: AsRef<str>, V: AsRef<str>> FromIterator<(N, V)> for Labels {
             });
             kept.flat_map(|((name, value), _)| [name.as_ref(), value.as_ref()].map(Prefixed::new))
         };
-        let size = kept().map(|text| text.size()).sum();
+        let size = kept().map(Prefixed::size).sum();
         // In its place at once: a list that grows would have to be copied there.
         let mut encoded: Arc<[u8]> = iter::repeat_n(0, size).collect();
         let mut rest = Arc::get_mut(&mut encoded).unwrap_or_default();

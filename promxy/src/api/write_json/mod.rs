@@ -202,7 +202,7 @@ fn write_series(
     for (time, histogram) in histograms {
         out.push_str(if is_first { r#","histograms":["# } else { "," });
         is_first = false;
-        write_histogram_point(time, &*histogram, out);
+        write_histogram_point(time, &histogram, out);
     }
     if !is_first {
         out.push(']');
