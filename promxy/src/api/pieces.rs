@@ -10,7 +10,7 @@ use futures_util::stream;
 use promql::value::{MatrixSeries, Value, VectorSample};
 use tokio::task::spawn_blocking;
 
-use super::write_json;
+use super::write_json::{self, Times};
 use crate::servergroup::decode::Annotations;
 
 /// From which length on a piece is sent. It ends with a series.
@@ -22,6 +22,7 @@ pub struct Pieces {
     /// What stands before the series, until it is written.
     begin: String,
     result: Written,
+    times: Times,
     /// Whether no series was written yet.
     is_first: bool,
     /// What stands behind the series, until it is written.
@@ -69,6 +70,7 @@ impl Pieces {
         Self {
             begin,
             result,
+            times: Times::default(),
             is_first: true,
             end,
         }
@@ -108,7 +110,7 @@ impl Pieces {
             }),
             Written::Matrix(series) => series.next().is_some_and(|series| {
                 out.push_str(comma);
-                write_json::matrix_series(&series, out);
+                write_json::matrix_series(&series, &mut self.times, out);
                 true
             }),
             Written::Nothing => false,

@@ -1,8 +1,10 @@
 //! Answers as Prometheus writes them: the order of keys, the forms of times and numbers, what is escaped.
 //!
-//! Results of queries are written straight into the answer's bytes; nothing is built in between. `number` has numbers and times.
+//! Results of queries are written straight into the answer's bytes; nothing is built in between. `number` has numbers and times,
+//! `times` those that many series share.
 
 mod number;
+mod times;
 
 use std::{fmt::Write as _, ops::Deref};
 
@@ -12,8 +14,8 @@ use promql::{
     value::{MatrixSeries, SampleValue, Value, VectorSample},
 };
 
-pub use self::number::write_number;
 use self::number::{write_shortest_time, write_time};
+pub use self::{number::write_number, times::Times};
 use super::json;
 use crate::{
     labels::Labels,
@@ -64,15 +66,22 @@ pub fn value(value: &Value) -> String {
         Value::Scalar { timestamp, value } => scalar(*timestamp, *value),
         Value::String { timestamp, value } => string(*timestamp, &value.to_str_lossy()),
         Value::Vector(samples) => result("vector", samples, vector_sample),
-        Value::Matrix(series) => result("matrix", series, matrix_series),
+        Value::Matrix(series) => {
+            let mut times = Times::default();
+            result("matrix", series, |series, out| {
+                matrix_series(series, &mut times, out);
+            })
+        }
     }
 }
 
 /// Writes the data of a query with a range vector as its value.
 pub fn matrix(series: &[Series<Samples<Native>>]) -> String {
+    let mut times = Times::default();
     result("matrix", series, |Series { labels, data }, out| {
         let histograms = data.histograms.iter().map(|(time, h)| (*time, h.as_ref()));
-        write_series(labels, data.floats.iter().copied(), histograms, out);
+        let floats = data.floats.iter().copied();
+        write_series(labels, floats, histograms, &mut times, out);
     })
 }
 
@@ -100,9 +109,10 @@ pub(super) fn vector_sample(sample: &VectorSample, out: &mut String) {
     out.push('}');
 }
 
-/// Writes an element of a range vector.
-pub(super) fn matrix_series(series: &MatrixSeries, out: &mut String) {
-    write_series(&series.labels, series.floats(), series.histograms(), out);
+/// Writes an element of a range vector. `times` are those of elements before.
+pub(super) fn matrix_series(series: &MatrixSeries, times: &mut Times, out: &mut String) {
+    let (floats, histograms) = (series.floats(), series.histograms());
+    write_series(&series.labels, floats, histograms, times, out);
 }
 
 /// Writes the data of a query with a number as its value, which never has an exponent.
@@ -185,17 +195,26 @@ fn write_series(
     labels: &Labels,
     floats: impl Iterator<Item = (i64, f64)>,
     histograms: impl Iterator<Item = (i64, impl Deref<Target = FloatHistogram>)>,
+    times: &mut Times,
     out: &mut String,
 ) {
     out.push_str(r#"{"metric":"#);
     write_labels(labels, out);
+    let mut times = times.series();
     let mut is_first = true;
     for (time, value) in floats {
-        out.push_str(if is_first { r#","values":["# } else { "," });
+        if is_first {
+            out.push_str(r#","values":["#);
+            begin_float_point(time, out);
+        } else {
+            // The end of the one before, too.
+            times.write(time, out);
+        }
         is_first = false;
-        write_float_point(time, value, out);
+        write_number(value, out);
     }
     if !is_first {
+        out.push_str(END_OF_POINT);
         out.push(']');
     }
     let mut is_first = true;
@@ -221,12 +240,19 @@ fn write_labels(labels: &Labels, out: &mut String) {
 }
 
 fn write_float_point(time: i64, value: f64, out: &mut String) {
+    begin_float_point(time, out);
+    write_number(value, out);
+    out.push_str(END_OF_POINT);
+}
+
+fn begin_float_point(time: i64, out: &mut String) {
     out.push('[');
     write_time(time, out);
     out.push_str(",\"");
-    write_number(value, out);
-    out.push_str("\"]");
 }
+
+/// What stands behind the value of a point.
+const END_OF_POINT: &str = "\"]";
 
 fn write_histogram_point(time: i64, histogram: &FloatHistogram, out: &mut String) {
     out.push('[');
