@@ -32,7 +32,7 @@ impl Times {
 
     fn text(&self, at: usize) -> &str {
         let begin = at.checked_sub(1).map_or(0, |before| self.ends[before]);
-        &self.text[begin..self.ends[at]]
+        self.text.get(begin..self.ends[at]).unwrap_or_default()
     }
 }
 
