@@ -26,29 +26,18 @@ pub struct TargetRules<'a> {
 }
 
 impl TargetRules<'_> {
-    /// Whether every query is asked of the target as it is.
-    fn changes_nothing(&self) -> bool {
-        let Self {
-            added,
-            metrics_relabel,
-            injected,
-            filter,
-        } = self;
-        added.is_empty() && metrics_relabel.is_empty() && injected.is_empty() && filter.is_none()
+    /// Whether labels are all that the target's series get, so that only queries of these change.
+    fn only_add(&self) -> bool {
+        self.metrics_relabel.is_empty() && self.injected.is_empty() && self.filter.is_none()
     }
 
     /// Whether a query is asked of the target as it is.
     pub fn leave(&self, expr: &Expr) -> bool {
-        let Self {
-            added,
-            metrics_relabel,
-            injected,
-            filter,
-        } = self;
+        let is_added = |name: &str| self.added.get(name).is_some();
         let stays = |(_, node): (NodeId, &Node)| match &node.kind {
             NodeKind::Vector(selector) => {
-                let names = || selector.matchers.iter().map(|matcher| &matcher.name);
-                names().len() > 0 && names().all(|name| added.get(&name.to_str_lossy()).is_none())
+                let mut names = selector.matchers.iter().map(|matcher| &matcher.name);
+                !selector.matchers.is_empty() && names.all(|name| !is_added(&name.to_str_lossy()))
             }
             // An empty list is left out.
             NodeKind::Aggregate(aggregate) => match &aggregate.grouping {
@@ -57,10 +46,7 @@ impl TargetRules<'_> {
             },
             _ => true,
         };
-        metrics_relabel.is_empty()
-            && injected.is_empty()
-            && filter.is_none()
-            && (added.is_empty() || expr.nodes().all(stays))
+        self.only_add() && (self.added.is_empty() || expr.nodes().all(stays))
     }
 
     /// Rewrites the matchers of one selector; `None` if no series of the target can match.
@@ -88,7 +74,7 @@ impl TargetRules<'_> {
 ///
 /// A text that does not parse is the target's to refuse.
 pub fn for_target(text: &str, rules: TargetRules<'_>) -> Option<String> {
-    if rules.changes_nothing() {
+    if rules.only_add() && rules.added.is_empty() {
         return Some(text.to_owned());
     }
     let Ok(expr) = parse(text, &ParserOptions::v3_5().with_all_features()) else {
@@ -99,7 +85,7 @@ pub fn for_target(text: &str, rules: TargetRules<'_>) -> Option<String> {
 
 /// As [`for_target`], for a query that was read before.
 pub fn expr_for_target(expr: &Expr, rules: TargetRules<'_>) -> Option<String> {
-    if rules.changes_nothing() {
+    if rules.only_add() && rules.added.is_empty() {
         return Some(expr.to_string());
     }
     let mut expr = expr.clone();
