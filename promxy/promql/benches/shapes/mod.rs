@@ -133,11 +133,17 @@ fn histograms(
 ) -> Vec<SeriesData> {
     let times = SAMPLES - samples..SAMPLES;
     let all = (0..count).map(|i| {
-        let samples = Samples {
+        let mut samples = Samples {
             histogram_timestamps: stamps(times.clone()),
-            histograms: times.clone().map(|t| at(t + i as i64).into()).collect(),
             ..Samples::default()
         };
+        for time in times.clone() {
+            let mut histogram = at(time + i as i64);
+            if let Some(before) = samples.histograms.last() {
+                histogram.share_bounds(before);
+            }
+            samples.histograms.push(histogram.into());
+        }
         SeriesData {
             labels: numbered(metric, i),
             samples: Arc::new(samples),

@@ -81,6 +81,15 @@ impl Column {
         }
     }
 
+    /// Returns what there is at steps that ascend from call to call.
+    pub(crate) fn in_order(&self) -> impl FnMut(usize) -> Option<Sample> {
+        let mut histogram = self.histograms.in_order();
+        move |step| match self.float(step) {
+            Some(value) => Some(Sample::Float(value)),
+            None => histogram(step).map(Sample::Histogram),
+        }
+    }
+
     /// Returns the numbers and their steps.
     pub(crate) fn floats(&self) -> impl Iterator<Item = (usize, f64)> {
         self.present.iter().map(|step| (step, self.values[step]))

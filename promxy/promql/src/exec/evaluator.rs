@@ -4,7 +4,7 @@
 //! Leaves below an aggregation are not evaluated by the loop but handed over series by series, so that a sum of many series
 //! holds one of them at a time.
 
-use super::{Context, Evaluated, Series, SparseSeries, StepHistograms};
+use super::{Context, Evaluated, Packing, Series, SparseSeries};
 use crate::error::QueryError;
 use crate::parser::{AggregateOp, ValueType};
 use crate::plan::{Plan, PlanId, PlanKind, PlanNode};
@@ -267,12 +267,11 @@ impl<'a, 'c> Evaluator<'a, 'c> {
             for value in &mut series.column.values {
                 *value = -*value;
             }
-            let mut negated = StepHistograms::default();
+            let mut negated = Packing::new(node.grid.count);
             for (step, histogram) in series.column.histograms.iter() {
                 negated.push(step, histogram.negated(compat).into());
             }
-            negated.pack();
-            series.column.histograms = negated;
+            series.column.histograms = negated.finish();
         }
         if self.context.delays_name_removal() {
             return Ok(Evaluated::Matrix(series));

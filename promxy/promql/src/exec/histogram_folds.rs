@@ -2,15 +2,21 @@
 //!
 //! Follows the histogram branches of `aggregation` in `promql/engine.go`; pinned by `native_histograms.test`.
 
-use super::{Column, Context, Series};
+use super::{Column, Context, Packing, Series};
 use crate::annotations::Remark;
-use crate::histogram::{Facts, FloatHistogram, HistogramAverage, HistogramSum, Incompatible};
+use crate::histogram::{
+    Batch, Facts, FloatHistogram, HistogramAverage, HistogramSum, Incompatible,
+};
 use crate::parser::{Compat, Span};
 
 /// A fold of histograms.
 pub(crate) trait HistogramFold: Sized {
     fn begin(first: &FloatHistogram, compat: Compat) -> Self;
     fn take(&mut self, histogram: &FloatHistogram) -> Result<(), Incompatible>;
+    fn take_batch(&mut self, batch: &Batch<'_>) -> Result<(), Incompatible> {
+        let mut histograms = batch.histograms().iter();
+        histograms.try_for_each(|histogram| self.take(histogram))
+    }
     fn facts(&self) -> Facts;
     fn finish(self) -> FloatHistogram;
 }
@@ -22,6 +28,10 @@ impl HistogramFold for HistogramSum {
 
     fn take(&mut self, histogram: &FloatHistogram) -> Result<(), Incompatible> {
         self.add(histogram)
+    }
+
+    fn take_batch(&mut self, batch: &Batch<'_>) -> Result<(), Incompatible> {
+        self.add_batch(batch)
     }
 
     fn facts(&self) -> Facts {
@@ -112,6 +122,7 @@ impl<F: HistogramFold> HistogramFolds<F> {
         span: Span,
         context: &mut Context<'_>,
     ) -> Column {
+        let mut histograms = Packing::new(self.steps.len());
         for (step, state) in self.steps.into_iter().enumerate() {
             match state {
                 State::Nothing => {}
@@ -128,11 +139,11 @@ impl<F: HistogramFold> HistogramFolds<F> {
                     }
                     let mut result = fold.finish();
                     result.compact();
-                    column.push_histogram(step, result.into());
+                    histograms.push(step, result.into());
                 }
             }
         }
-        column.histograms.pack();
+        column.histograms = histograms.finish();
         column
     }
 }

@@ -49,7 +49,7 @@ pub(crate) use histogram_folds::HistogramFold;
 pub(crate) use range_call::RangeCall;
 pub(crate) use range_function::RangeFunction;
 pub(crate) use sparse::SparseSeries;
-pub(crate) use step_histograms::StepHistograms;
+pub(crate) use step_histograms::{Packing, StepHistograms};
 pub(crate) use window::{Floats, RangeSamples, Window};
 
 use crate::Text;

@@ -2,7 +2,7 @@
 //!
 //! Follows `scalarBinop` and `vectorElemBinop` in `promql/engine.go`; pinned by `operators.test` and `native_histograms.test`.
 
-use super::{Bitmap, CancelToken, Column, Sample, StepHistograms};
+use super::{Bitmap, CancelToken, Column, Packing, Sample, StepHistograms};
 use crate::annotations::Remark;
 use crate::error::{QueryError, Stage};
 use crate::gomath;
@@ -215,9 +215,11 @@ pub(super) fn columns(
         histograms: StepHistograms::default(),
     };
     let mut matched = column.present.clone();
+    let mut histograms = Packing::new(count);
+    let (mut left, mut right) = (left.in_order(), right.in_order());
     for step in steps.iter() {
         cancel.check(Stage::Evaluation)?;
-        let (Some(x), Some(y)) = (left.sample(step), right.sample(step)) else {
+        let (Some(x), Some(y)) = (left(step), right(step)) else {
             continue;
         };
         let combined = elements(op, &x, &y, compat);
@@ -231,10 +233,13 @@ pub(super) fn columns(
         if return_bool {
             column.set_float(count, step, f64::from(u8::from(combined.keep)));
         } else if combined.keep {
-            column.push(count, step, value);
+            match value {
+                Sample::Float(value) => column.set_float(count, step, value),
+                Sample::Histogram(histogram) => histograms.push(step, histogram),
+            }
         }
     }
-    column.histograms.pack();
+    column.histograms = histograms.finish();
     Ok((column, matched))
 }
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::histogram_samples;
-use crate::histogram::{FloatHistogram, PackedHistograms, Place};
+use crate::histogram::{FloatHistogram, PackedHistograms, Packer, Place};
 
 /// Histograms by step, ascending.
 ///
@@ -98,6 +98,18 @@ impl StepHistograms {
         self.index(step).map(|index| self.get(index).into_owned())
     }
 
+    /// Returns the histograms at steps that ascend from call to call.
+    pub(crate) fn in_order(&self) -> impl FnMut(usize) -> Option<Arc<FloatHistogram>> {
+        let mut index = 0;
+        move |step| {
+            while index < self.len() && self.step(index) < step {
+                index += 1;
+            }
+            let found = index < self.len() && self.step(index) == step;
+            found.then(|| self.get(index).into_owned())
+        }
+    }
+
     /// Returns how many samples all of them count as.
     pub(crate) fn samples(&self) -> usize {
         match &self.0 {
@@ -164,6 +176,10 @@ impl StepHistograms {
 
     /// Packs what is not packed, unless it is too little to be worth it or somebody else has it too.
     pub(crate) fn pack(&mut self) {
+        self.pack_by(&mut Packer::default());
+    }
+
+    fn pack_by(&mut self, packer: &mut Packer) {
         let Form::Shared(shared) = &self.0 else {
             return;
         };
@@ -174,7 +190,7 @@ impl StepHistograms {
         }
         let samples = self.samples();
         let histograms = shared.iter().map(|(_, histogram)| &**histogram);
-        if let Some((histograms, places)) = PackedHistograms::pack(histograms) {
+        if let Some((histograms, places)) = PackedHistograms::pack(histograms, packer) {
             let steps = shared.iter().map(|(step, _)| *step);
             self.0 = Form::Packed(Box::new(Packed {
                 histograms,
@@ -194,6 +210,55 @@ impl StepHistograms {
                     .collect()
             }
         }
+    }
+}
+
+/// Histograms of a column that is being computed. Each is packed before the next one is made, which gets the same memory.
+#[derive(Debug)]
+pub(crate) struct Packing {
+    all: StepHistograms,
+    packer: Packer,
+    /// How many there may be.
+    most: usize,
+}
+
+impl Packing {
+    /// Begins with none. There is room for `most` when it is known how large one is.
+    pub(crate) fn new(most: usize) -> Self {
+        Self {
+            all: StepHistograms::default(),
+            packer: Packer::default(),
+            most,
+        }
+    }
+
+    /// Appends a histogram, at a step after all that there are.
+    pub(crate) fn push(&mut self, step: usize, histogram: Arc<FloatHistogram>) {
+        if let Form::Packed(packed) = &mut self.all.0
+            && let Some(place) = packed.histograms.push(&histogram, &mut self.packer)
+        {
+            packed.places.push((step as u32, place));
+            packed.samples += histogram_samples(&histogram);
+            return;
+        }
+        self.all.push(step, histogram);
+        if self.all.len() == 2 {
+            self.all.pack_by(&mut self.packer);
+            if let Form::Packed(packed) = &mut self.all.0 {
+                let others = self.most.saturating_sub(2);
+                packed.histograms.reserve(others, packed.places[1].1);
+                packed.places.reserve_exact(others);
+            }
+        }
+    }
+
+    /// Returns all, packed if the first two could be.
+    pub(crate) fn finish(mut self) -> StepHistograms {
+        if let Form::Packed(packed) = &mut self.all.0 {
+            packed.histograms.shrink();
+            packed.places.shrink_to_fit();
+        }
+        self.all
     }
 }
 
@@ -258,6 +323,25 @@ mod tests {
             check(&histograms, |step| {
                 step % 3 < 2 && step % 2 == 0 && step < 30 || step == 31
             });
+        }
+    }
+
+    #[test]
+    fn histograms_are_packed_as_they_come() {
+        let mut packing = Packing::new(15);
+        for step in (0..30).step_by(2) {
+            packing.push(step, histogram(step).into());
+        }
+        let histograms = packing.finish();
+        assert!(matches!(histograms.0, Form::Packed(_)));
+        check(&histograms, |step| step % 2 == 0 && step < 30);
+        let mut at = histograms.in_order();
+        for step in [1, 2, 7, 8, 20, 28, 31] {
+            let expected = (step % 2 == 0).then(|| histogram(step));
+            assert_eq!(
+                at(step).as_deref().map(ToString::to_string),
+                expected.map(|h| h.to_string())
+            );
         }
     }
 

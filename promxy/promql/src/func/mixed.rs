@@ -15,7 +15,9 @@ use crate::histogram::window::{
     self, InstantChange, InstantSample, average, begins_anew, extended_change, extrapolated_change,
     instant_change, sum,
 };
-use crate::histogram::{Fact, Facts, FloatHistogram, HistogramAverage, HistogramSum, Incompatible};
+use crate::histogram::{
+    Batch, Fact, Facts, FloatHistogram, HistogramAverage, HistogramSum, Incompatible,
+};
 use crate::labels::Labels;
 use crate::parser::Span;
 
@@ -150,24 +152,38 @@ impl<'s> MixedWindows<'s> {
             windows.iter().map(|_| None).collect();
         // Windows begin and end one after the other.
         let (mut ended, mut begun) = (0, 0);
-        for index in first.histograms_from..last.histograms_to {
+        let mut index = first.histograms_from;
+        while index < last.histograms_to {
             self.call.cancel.check(Stage::Evaluation)?;
             let later = &windows[ended..];
             ended += later.partition_point(|window| window.histograms_to <= index);
             let others = &windows[begun..];
             begun += others.partition_point(|window| window.histograms_from <= index);
-            let histogram = &self.samples.histograms[index];
-            for fold in folds.iter_mut().take(begun).skip(ended) {
+            let running = folds.get_mut(ended..begun).unwrap_or_default();
+            let until = if running.iter().any(Option::is_none) {
+                index + 1
+            } else {
+                // The same windows hold all up to where one of them ends or the next one begins.
+                let begin = windows.get(begun).map(|window| window.histograms_from);
+                let end = windows.get(ended).map(|window| window.histograms_to);
+                begin.into_iter().chain(end).min().unwrap_or(index + 1)
+            };
+            let batch = Batch::first_of(&self.samples.histograms[index..until]);
+            for fold in running {
                 match fold {
-                    None => *fold = Some(Ok(F::begin(histogram, self.call.compat))),
+                    None => {
+                        let first = &self.samples.histograms[index];
+                        *fold = Some(Ok(F::begin(first, self.call.compat)));
+                    }
                     Some(Ok(so_far)) => {
-                        if let Err(incompatible) = so_far.take(histogram) {
+                        if let Err(incompatible) = so_far.take_batch(&batch) {
                             *fold = Some(Err(incompatible));
                         }
                     }
                     Some(Err(_)) => {}
                 }
             }
+            index += batch.histograms().len();
         }
         let results = folds.into_iter().map(|fold| match fold? {
             Ok(fold) => {

@@ -5,7 +5,7 @@
 use super::CounterResetHint;
 use super::custom::same_bounds;
 use super::distribution::Distribution;
-use super::kahan::Tally;
+use super::kahan::{Tally, add_rows};
 use crate::parser::Compat;
 
 /// Why two histograms cannot be added.
@@ -52,7 +52,14 @@ impl<T: Tally> Distribution<T> {
         other: &Distribution<f64>,
         compat: Compat,
     ) -> Result<bool, Incompatible> {
-        self.merge(other, compat, |count| count)
+        if !self.has_buckets_of(other) {
+            return self.merge(other, compat, |count| count);
+        }
+        // As `merge` does it, with nothing to find.
+        self.zero_count.add(other.zero_count.into());
+        add_rows(self.positive.counts_mut(), &[other.positive.counts()]);
+        add_rows(self.negative.counts_mut(), &[other.negative.counts()]);
+        Ok(false)
     }
 
     /// Adds what `signed` makes of the buckets of another.

@@ -55,6 +55,21 @@ impl Schema {
         times_power_of_two(fraction, exponent)
     }
 
+    /// Whether the upper bound of an exponential bucket is seen to be beyond a positive number without computing it: from
+    /// which powers of two are below them. Few buckets are beyond it that are not seen to be.
+    #[inline]
+    pub(super) fn is_seen_beyond(self, index: i32, number: f64) -> bool {
+        let number = (number.to_bits() >> 52) as i64 - 1023;
+        let index = i64::from(index);
+        let bound = if self.0 < 0 {
+            index << -self.0
+        } else {
+            index >> self.0
+        };
+        // Beyond the largest numbers there is nothing.
+        bound > number && number < 1023
+    }
+
     /// Returns which bucket of a lower resolution holds a bucket of this one.
     pub(super) fn index_in(self, lower: Self, index: i32) -> i32 {
         let halvings = i32::from(self.0) - i32::from(lower.0);
@@ -154,6 +169,26 @@ mod tests {
                 assert!(bound < schema.bound(index + 1));
             }
         }
+    }
+
+    #[test]
+    fn buckets_that_are_seen_to_be_beyond_a_number_are() {
+        for schema in (-4..=8).filter_map(Schema::new) {
+            for threshold in [0.0, 5e-324, 1e-128, 0.9, 1.0, 1.1, 2.0, 1e300, f64::MAX] {
+                for index in (-400..400).chain([i32::MIN, i32::MAX]) {
+                    let seen = schema.is_seen_beyond(index, threshold);
+                    assert!(
+                        !seen || schema.bound(index) > threshold,
+                        "{schema:?} {index}"
+                    );
+                }
+            }
+            for not_a_threshold in [f64::NAN, f64::INFINITY, -1.0] {
+                assert!(!schema.is_seen_beyond(i32::MAX, not_a_threshold));
+            }
+        }
+        assert!(Schema::MAX.is_seen_beyond(0, 0.99));
+        assert!(Schema::MAX.is_seen_beyond(1, 1e-128));
     }
 
     #[test]

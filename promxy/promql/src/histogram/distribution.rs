@@ -54,7 +54,9 @@ impl<T: Tally> Distribution<T> {
     pub(super) fn has_buckets_of(&self, other: &Distribution<f64>) -> bool {
         let outside = |first: Option<i32>| {
             first.is_none_or(|first| {
-                self.schema.is_custom() || self.schema.bound(first) > self.zero_threshold
+                self.schema.is_custom()
+                    || self.schema.is_seen_beyond(first, self.zero_threshold)
+                    || self.schema.bound(first) > self.zero_threshold
             })
         };
         self.schema == other.schema

@@ -183,8 +183,9 @@ impl FloatHistogram {
 
     // === changing ===
 
-    /// Lays custom bounds down where another has the same, so that both need memory for them once.
-    pub(crate) fn share_bounds(&mut self, other: &Self) {
+    /// Lays custom bounds down where another has the same, so that both need memory for them once and are seen at once to go
+    /// together. A storage does so with the histogram before in the series.
+    pub fn share_bounds(&mut self, other: &Self) {
         let (own, others) = (&mut self.distribution.bounds, &other.distribution.bounds);
         if !Arc::ptr_eq(own, others) && identical_bounds(own, others) {
             *own = Arc::clone(others);

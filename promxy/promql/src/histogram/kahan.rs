@@ -1,5 +1,12 @@
 //! Sums with compensation, after Kahan and Neumaier.
 
+#![expect(
+    clippy::inline_always,
+    reason = "only what is inlined is compiled for the instructions that were chosen"
+)]
+
+use fearless_simd::{Level, dispatch};
+
 /// A sum together with what its rounding lost so far.
 ///
 /// Follows `util/kahansum`: a sum that overflows forgets its compensation.
@@ -23,7 +30,7 @@ pub struct Compensated {
 
 impl Compensated {
     /// Adds a number.
-    #[inline]
+    #[inline(always)]
     pub fn add(&mut self, value: f64) {
         let rounded = self.sum + value;
         self.lost = if rounded.is_infinite() {
@@ -115,5 +122,38 @@ impl Tally for Compensated {
     #[inline]
     fn is_zero(self) -> bool {
         self.sum == 0.0 && self.lost == 0.0
+    }
+}
+
+/// How many buckets are in hand at once while numbers are added to them.
+const IN_HAND: usize = 8;
+
+/// Adds rows of numbers to counts, one row after the other. Rows are as long as the counts.
+pub(super) fn add_rows<T: Tally>(counts: &mut [T], rows: &[&[f64]]) {
+    dispatch!(Level::new(), _simd => add_rows_in_lanes(counts, rows));
+}
+
+/// For the compiler to vectorise.
+#[inline(always)]
+fn add_rows_in_lanes<T: Tally>(counts: &mut [T], rows: &[&[f64]]) {
+    let mut first = 0;
+    let (chunks, rest) = counts.as_chunks_mut::<IN_HAND>();
+    for chunk in chunks {
+        let mut sums = *chunk;
+        for row in rows {
+            let Some(numbers) = row[first..].first_chunk::<IN_HAND>() else {
+                continue;
+            };
+            for (sum, number) in sums.iter_mut().zip(numbers) {
+                sum.add((*number).into());
+            }
+        }
+        *chunk = sums;
+        first += IN_HAND;
+    }
+    for row in rows {
+        for (count, number) in rest.iter_mut().zip(&row[first..]) {
+            count.add((*number).into());
+        }
     }
 }

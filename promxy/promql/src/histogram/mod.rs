@@ -18,6 +18,7 @@
 //! Buckets follow Prometheus' `model/histogram`, results its `promql` package, in the order of every floating point operation.
 
 mod arithmetic;
+mod batch;
 mod bounds;
 mod bucket;
 mod buckets;
@@ -45,6 +46,7 @@ pub mod window;
 mod zero;
 
 pub use arithmetic::{Adjusted, Incompatible};
+pub(crate) use batch::Batch;
 pub use bounds::Schema;
 pub use bucket::Bucket;
 pub use buckets::{Span, SpanError};
@@ -54,7 +56,7 @@ pub use float::FloatHistogram;
 pub use fraction::fraction;
 pub use kahan::Compensated;
 pub use literal::{HistogramSteps, InvalidText, StepError};
-pub(crate) use packed::{PackedHistograms, Place};
+pub(crate) use packed::{PackedHistograms, Packer, Place};
 pub use parts::{CUSTOM_BUCKETS_SCHEMA, HistogramParts, InvalidHistogram};
 pub use quantile::quantile;
 pub use sum::{HistogramAverage, HistogramSum};

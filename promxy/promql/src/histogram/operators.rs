@@ -79,6 +79,18 @@ impl FloatHistogram {
         self.turned_by(divisor, compat);
     }
 
+    /// Multiplies without compacting.
+    fn multiplied(&self, factor: f64, compat: Compat) -> Self {
+        let mut product = Self {
+            count: self.count * factor,
+            sum: self.sum * factor,
+            hint: self.hint,
+            distribution: self.distribution.map(|count| count * factor),
+        };
+        product.turned_by(factor, compat);
+        product
+    }
+
     fn turned_by(&mut self, factor: f64, compat: Compat) {
         if factor < 0.0 && compat > Compat::V3_5 {
             self.hint = CounterResetHint::Gauge;
@@ -107,8 +119,7 @@ impl FloatHistogram {
     /// `self * factor`, and the same the other way round
     #[must_use]
     pub fn times(&self, factor: f64, compat: Compat) -> Self {
-        let mut product = self.clone();
-        product.multiply(factor, compat);
+        let mut product = self.multiplied(factor, compat);
         product.compact();
         product
     }
@@ -125,9 +136,7 @@ impl FloatHistogram {
     /// `-self`. The buckets stay as they are, empty ones included.
     #[must_use]
     pub fn negated(&self, compat: Compat) -> Self {
-        let mut opposite = self.clone();
-        opposite.multiply(-1.0, compat);
-        opposite
+        self.multiplied(-1.0, compat)
     }
 }
 

@@ -16,7 +16,7 @@ use super::scale::{Scale, ScaleSearch};
 use super::{CounterResetHint, FloatHistogram, Schema};
 
 /// Histograms that are read one at a time, each from its [`Place`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct PackedHistograms {
     /// One histogram after the other: which frame is its; hint, scale and width; runs; count, sum, zero bucket; its counts in the
     /// width, with the scale before them unless it is one.
@@ -86,39 +86,51 @@ const HINTS: [CounterResetHint; 4] = [
     CounterResetHint::Gauge,
 ];
 
+/// What packing one histogram leaves for the next.
+#[derive(Debug, Default)]
+pub(crate) struct Packer {
+    search: ScaleSearch,
+    counts: Vec<f64>,
+}
+
 impl PackedHistograms {
     /// Packs histograms. Returns nothing if they take more bytes than places can count.
     pub(crate) fn pack<'h>(
         histograms: impl ExactSizeIterator<Item = &'h FloatHistogram>,
+        packer: &mut Packer,
     ) -> Option<(Self, Vec<Place>)> {
-        let mut packed = Self {
-            bytes: Vec::new(),
-            frames: Vec::new(),
-        };
-        let mut search = ScaleSearch::default();
-        let mut counts = Vec::new();
+        let mut packed = Self::default();
         let count = histograms.len();
         let mut places = Vec::with_capacity(count);
         for histogram in histograms {
-            places.push(Place(u32::try_from(packed.bytes.len()).ok()?));
-            packed.push(histogram, &mut counts, &mut search);
+            places.push(packed.push(histogram, packer)?);
             if places.len() == 1 {
-                // Most are as large as the first.
-                let others = packed.bytes.len() * (count - 1);
-                packed.bytes.reserve_exact(others);
+                packed.reserve(count - 1, places[0]);
             }
         }
-        packed.bytes.shrink_to_fit();
-        packed.frames.shrink_to_fit();
+        packed.shrink();
         Some((packed, places))
     }
 
-    fn push(
+    /// Takes memory for more histograms, each as large as the last one, which is at this place. Most are.
+    pub(crate) fn reserve(&mut self, count: usize, last: Place) {
+        let size = self.bytes.len() - last.0 as usize;
+        self.bytes.reserve_exact(size * count);
+    }
+
+    /// Gives back memory that was taken for more histograms.
+    pub(crate) fn shrink(&mut self) {
+        self.bytes.shrink_to_fit();
+        self.frames.shrink_to_fit();
+    }
+
+    /// Packs one more histogram. Returns nothing, and packs nothing, if all together take more bytes than places can count.
+    pub(crate) fn push(
         &mut self,
         histogram: &FloatHistogram,
-        counts: &mut Vec<f64>,
-        search: &mut ScaleSearch,
-    ) {
+        packer: &mut Packer,
+    ) -> Option<Place> {
+        let place = Place(u32::try_from(self.bytes.len()).ok()?);
         let distribution = &histogram.distribution;
         if !self
             .frames
@@ -127,10 +139,19 @@ impl PackedHistograms {
         {
             self.frames.push(Frame::of(distribution));
         }
-        counts.clear();
-        counts.extend_from_slice(distribution.positive.counts());
-        counts.extend_from_slice(distribution.negative.counts());
-        let (scale, width, whole) = match search.scale_of(counts) {
+        let (positive, negative) = (
+            distribution.positive.counts(),
+            distribution.negative.counts(),
+        );
+        let counts = if negative.is_empty() {
+            positive
+        } else {
+            packer.counts.clear();
+            packer.counts.extend_from_slice(positive);
+            packer.counts.extend_from_slice(negative);
+            &packer.counts
+        };
+        let (scale, width, whole) = match packer.search.scale_of(counts) {
             Some((scale, whole)) => (scale, Width::of(whole), whole),
             None => (Scale::ONE, Width::Eight, &[] as &[i32]),
         };
@@ -158,6 +179,7 @@ impl PackedHistograms {
             Width::Four => write_all(bytes, whole, i32::to_le_bytes),
             Width::Eight => write_all(bytes, counts, f64::to_le_bytes),
         }
+        Some(place)
     }
 
     /// Returns the histogram at a place.
@@ -343,7 +365,8 @@ mod tests {
 
     /// Packs histograms, says how many bytes they take, and checks that they are read as they were.
     fn packed(histograms: &[FloatHistogram]) -> usize {
-        let (packed, places) = PackedHistograms::pack(histograms.iter()).expect("they are few");
+        let packed = PackedHistograms::pack(histograms.iter(), &mut Packer::default());
+        let (packed, places) = packed.expect("they are few");
         assert_eq!(places.len(), histograms.len());
         for (histogram, place) in histograms.iter().zip(places) {
             assert_eq!(bits(&packed.read(place)), bits(histogram));

@@ -4,9 +4,10 @@
 //! `promql/engine.go` (aggregation) and `promql/functions.go` (`sum_over_time`, `avg_over_time`).
 
 use super::arithmetic::{Adjusted, Incompatible, merge_hints};
+use super::batch::Batch;
 use super::distribution::Distribution;
 use super::facts::{Facts, Operation};
-use super::kahan::{Compensated, Tally};
+use super::kahan::{Compensated, Tally, add_rows};
 use super::{CounterResetHint, FloatHistogram};
 use crate::parser::Compat;
 
@@ -196,6 +197,32 @@ impl HistogramSum {
         Ok(())
     }
 
+    /// Adds histograms, one after the other.
+    pub(crate) fn add_batch(&mut self, batch: &Batch<'_>) -> Result<(), Incompatible> {
+        let added = match &mut self.sum {
+            Sum::Plain(FloatHistogram {
+                count,
+                sum,
+                hint,
+                distribution,
+            }) => add_alike((count, sum, hint), distribution, batch),
+            Sum::Compensated(Total {
+                count,
+                sum,
+                hint,
+                distribution,
+            }) => add_alike((count, sum, hint), distribution, batch),
+        };
+        for histogram in batch.histograms() {
+            if added {
+                self.seen.hint(histogram.hint);
+            } else {
+                self.add(histogram)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Returns what the user of a query is told about the sum.
     pub fn facts(&self) -> Facts {
         self.seen.facts(self.compat)
@@ -208,6 +235,27 @@ impl HistogramSum {
             Sum::Compensated(total) => total.finish(),
         }
     }
+}
+
+/// Adds histograms to the parts of a sum, if all have its buckets.
+fn add_alike<T: Tally>(
+    (count, sum, hint): (&mut T, &mut T, &mut CounterResetHint),
+    distribution: &mut Distribution<T>,
+    batch: &Batch<'_>,
+) -> bool {
+    let Some(rows) = batch.counts_for(distribution) else {
+        return false;
+    };
+    add_rows(distribution.positive.counts_mut(), &rows.positive);
+    add_rows(distribution.negative.counts_mut(), &rows.negative);
+    for histogram in batch.histograms() {
+        count.add(histogram.count.into());
+        sum.add(histogram.sum.into());
+        let zero_count = histogram.distribution.zero_count;
+        distribution.zero_count.add(zero_count.into());
+        merge_hints(hint, histogram.hint);
+    }
+    true
 }
 
 /// An average of histograms: `avg`, `avg_over_time`.

@@ -106,7 +106,10 @@ fn stored(written: &BTreeMap<i64, WrittenSample>) -> Samples {
     let has_starts = written.values().any(|sample| sample.start != 0);
     let mut samples = Samples::default();
     for ((time, histogram), sample) in histograms.into_iter().zip(written.values()) {
-        if let Some(histogram) = histogram {
+        if let Some(mut histogram) = histogram {
+            if let Some(before) = samples.histograms.last() {
+                histogram.share_bounds(before);
+            }
             samples.histogram_timestamps.push(time);
             samples.histograms.push(histogram.into());
             if has_starts {

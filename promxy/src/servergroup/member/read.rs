@@ -136,7 +136,7 @@ impl Member {
                 let time = shown.timestamp;
                 let histogram = histogram(shown)?;
                 take_samples(&asker.budget, histogram.sample_equivalents())?;
-                data.histograms.push((time, Arc::new(histogram)));
+                push_histogram(&mut data, time, histogram);
             }
             all.push(Series {
                 labels: self.shape.of(&labels(&series.labels)),
@@ -202,11 +202,18 @@ fn take(content: Content<'_>, into: &mut Samples<Native>, budget: &Budget) -> Re
             for sample in histograms {
                 let (time, histogram) = sample?;
                 take_samples(budget, histogram.sample_equivalents())?;
-                into.histograms.push((time, Arc::new(histogram)));
+                push_histogram(into, time, histogram);
             }
         }
     }
     Ok(())
+}
+
+fn push_histogram(into: &mut Samples<Native>, time: i64, mut histogram: FloatHistogram) {
+    if let Some((_, before)) = into.histograms.last() {
+        histogram.share_bounds(before);
+    }
+    into.histograms.push((time, Arc::new(histogram)));
 }
 
 fn matcher(matcher: &Matcher) -> LabelMatcher {
