@@ -284,3 +284,38 @@ fn is_same(step: &Step, name: &str, sent: &Sent, seen: &Seen) -> bool {
     assert_eq!(String::from_utf8_lossy(&seen.body), body, "{place}");
     !excused
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn queries_whose_last_answer_was_short_are_not_answered_packed() {
+    // As many series as each query says, packed for whoever takes it so.
+    let stub = Stub::new(|seen: &Seen| {
+        let count = seen
+            .param("query")
+            .and_then(|query| query.strip_prefix("up"));
+        let series = (0..count.and_then(|count| count.parse().ok()).unwrap_or(1))
+            .map(|i: usize| format!(r#"{{"metric":{{"i":"{i}"}},"value":[1700000000,"1"]}}"#));
+        let result = series.collect::<Vec<_>>().join(",");
+        match (Reply::vector(&result), seen.header("Accept-Encoding")) {
+            (Reply::Full { body, .. }, Some("gzip")) => Reply::gzip(&body),
+            (plain, _) => plain,
+        }
+    });
+    let running = start(&groups_support::one_group(&[&stub], ""));
+    stub.take();
+    let f = async |query: &str, series: usize, encoding: &str| {
+        let (grid, asker) = (Grid::instant(1_700_000_000_000), Asker::default());
+        let answer = running.groups.query(query, grid, &asker).await.unwrap();
+        let found: usize = answer.data.iter().map(|part| part.series.len()).sum();
+        assert_eq!(found, series, "{query}");
+        for seen in stub.take() {
+            assert_eq!(seen.header("Accept-Encoding"), Some(encoding), "{query}");
+        }
+    };
+    for encoding in ["gzip", "identity", "identity"] {
+        f("up1", 1, encoding).await;
+    }
+    for _ in 0..3 {
+        f("up1000", 1000, "gzip").await;
+    }
+    f("up1", 1, "identity").await;
+}

@@ -173,6 +173,11 @@ impl Inflater {
         self.inflate(sent, budget, take)
     }
 
+    /// Returns how many bytes the answer had so far.
+    pub(crate) fn length(&self) -> u64 {
+        self.limit.largest - self.limit.left
+    }
+
     /// Makes sure that nothing is missing at the end.
     pub(crate) fn finish(&self) -> Result<(), BodyError> {
         match &self.packed {

@@ -59,6 +59,8 @@ pub(crate) struct ApiRequest {
     /// Behind the target's URL, with a slash in front, escaped.
     pub(crate) path: String,
     pub(crate) params: Vec<(&'static str, String)>,
+    /// Whether the answer may be packed.
+    pub(crate) is_packed: bool,
 }
 
 impl ApiRequest {
@@ -79,7 +81,14 @@ impl ApiRequest {
             method,
             path,
             params,
+            is_packed: true,
         }
+    }
+
+    /// Asks for an answer that is not packed, if that is what is wanted.
+    pub(crate) fn plain_if(mut self, is_plain: bool) -> Self {
+        self.is_packed = !is_plain;
+        self
     }
 
     /// Adds a parameter.

@@ -7,6 +7,7 @@ mod lists;
 mod query;
 mod read;
 mod send;
+mod short;
 
 use std::{
     sync::Arc,
@@ -34,6 +35,7 @@ use crate::{
 
 pub(crate) use lists::Listed;
 pub(crate) use query::Asked;
+use short::ShortAnswers;
 
 /// How many requests to one target there may be at a time; more wait.
 const AT_A_TIME: usize = 256;
@@ -62,6 +64,7 @@ pub(crate) struct Member {
     /// What it has; nothing means that this is not known.
     pub(crate) filter: ArcSwapOption<LabelFilter>,
     host: Arc<HostCounters>,
+    short_answers: ShortAnswers,
     permits: Semaphore,
 }
 
@@ -119,6 +122,7 @@ impl Member {
             shape: Shape::new(target.labels.clone(), Arc::clone(&config.metrics_relabel)),
             filter: ArcSwapOption::new(filter),
             host: common.counters.host(&target.host),
+            short_answers: ShortAnswers::none(),
             permits: Semaphore::new(AT_A_TIME),
             common: Arc::clone(common),
             target,

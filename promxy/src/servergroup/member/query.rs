@@ -153,8 +153,8 @@ impl Member {
         } else {
             0
         };
-        let body = self.ask(&request, asker).await?;
-        let decoded = self.decoded(body, OnGrid::new(grid, shift), asker).await?;
+        let sink = OnGrid::new(grid, shift);
+        let decoded = self.answer_to(request, text, sink, asker).await?;
         Ok(Answer {
             data: decoded.series,
             annotations: decoded.annotations,
@@ -215,22 +215,42 @@ impl Member {
         let text = Fetch::raw_text(&selector_text(matchers), start, end);
         let request = ApiRequest::form(Call::Raw, "/api/v1/query")
             .with("time", seconds(end))
-            .with("query", text);
-        let body = self.ask(&request, asker).await?;
-        let decoded = self.decoded(body, OwnTimes::new(), asker).await?;
+            .with("query", text.as_str());
+        let sink = OwnTimes::new();
+        let decoded = self.answer_to(request, &text, sink, asker).await?;
         Ok(Answer {
             data: decoded.series,
             annotations: decoded.annotations,
         })
     }
 
-    /// Reads an answer while it comes, large pieces of it on a thread that may take its time.
+    /// Asks for the answer to a query. It is packed unless the last one was short.
+    async fn answer_to<S>(
+        &self,
+        request: ApiRequest,
+        text: &str,
+        sink: S,
+        asker: &Asker,
+    ) -> Result<Decoded<S::Data>, Failure>
+    where
+        S: Sink + Send + 'static,
+        S::Data: Send,
+    {
+        let last = self.short_answers.of(request.call, text);
+        let request = request.plain_if(last.was_short());
+        let body = self.ask(&request, asker).await?;
+        let (decoded, length) = self.decoded(body, sink, asker).await?;
+        last.is_now(length);
+        Ok(decoded)
+    }
+
+    /// Reads an answer while it comes, large pieces of it on a thread that may take its time. Returns how many bytes it had, too.
     async fn decoded<S>(
         &self,
         mut body: Body,
         sink: S,
         asker: &Asker,
-    ) -> Result<Decoded<S::Data>, Failure>
+    ) -> Result<(Decoded<S::Data>, u64), Failure>
     where
         S: Sink + Send + 'static,
         S::Data: Send,
@@ -325,12 +345,14 @@ impl<S: Sink> Reading<S> {
         self.count()
     }
 
-    fn finish(self) -> Result<Decoded<S::Data>, Failure> {
+    /// Returns what was read, and of how many bytes.
+    fn finish(self) -> Result<(Decoded<S::Data>, u64), Failure> {
         self.inflater.finish()?;
+        let length = self.inflater.length();
         let (counted, budget) = (self.counted, self.budget);
         let (decoded, size) = self.stream.finish()?;
         take_more(&budget, counted, size)?;
-        Ok(decoded)
+        Ok((decoded, length))
     }
 
     fn count(&mut self) -> Result<(), Failure> {

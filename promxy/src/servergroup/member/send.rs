@@ -25,6 +25,7 @@ const LARGEST_ERROR: u64 = 1 << 20;
 
 const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
 const GZIP: HeaderValue = HeaderValue::from_static("gzip");
+const PLAIN: HeaderValue = HeaderValue::from_static("identity");
 
 impl Member {
     /// Sends a request, a second time if the target takes no forms, and returns the answer if it may hold data.
@@ -39,8 +40,14 @@ impl Member {
                 format!("{base}?{query}")
             }
         };
-        if request.method == Method::Form {
+        let headers = || {
             let mut headers = self.headers(asker);
+            let encoding = if request.is_packed { GZIP } else { PLAIN };
+            headers.entry(header::ACCEPT_ENCODING).or_insert(encoding);
+            headers
+        };
+        if request.method == Method::Form {
+            let mut headers = headers();
             headers.insert(header::CONTENT_TYPE, FORM);
             let body = Bytes::from(params());
             let (status, answer) = self
@@ -54,9 +61,8 @@ impl Member {
                 return judged(status, answer, asker).await;
             }
         }
-        let headers = self.headers(asker);
         let (status, answer) = self
-            .send(http::Method::GET, &with(&params()), headers, Bytes::new())
+            .send(http::Method::GET, &with(&params()), headers(), Bytes::new())
             .await?;
         judged(status, answer, asker).await
     }
@@ -142,7 +148,6 @@ impl Member {
     /// Returns the headers of a request: those of the client's request, and those of the group in their place.
     pub(super) fn headers(&self, asker: &Asker) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        headers.insert(header::ACCEPT_ENCODING, GZIP);
         for (name, value) in &*asker.headers {
             let pair = name
                 .parse::<HeaderName>()
