@@ -1,5 +1,7 @@
 //! What at least two of the tools need. `shared` knows no tool.
 //!
+//! Without features it is [`regex`](mod@regex), which needs no runtime; all else comes with the feature `service`, which the others bring.
+//!
 //! In reading order:
 //!
 //! * [`config`]: command-line words and durations as Go programs take them, and secrets
@@ -20,14 +22,23 @@
 
 #[cfg(feature = "http-client")]
 pub mod bell;
+#[cfg(feature = "service")]
 pub mod config;
+#[cfg(feature = "service")]
 pub mod datagram;
+#[cfg(feature = "service")]
 pub mod discovery;
+#[cfg(feature = "service")]
 pub mod hashing;
+#[cfg(feature = "service")]
 pub mod http;
+#[cfg(feature = "service")]
 pub mod lifecycle;
+#[cfg(feature = "service")]
 pub mod listen;
+#[cfg(feature = "service")]
 pub mod logging;
+#[cfg(feature = "service")]
 pub mod metrics;
 pub mod regex;
 #[cfg(feature = "testing")]
