@@ -22,6 +22,7 @@ mod batch;
 mod bounds;
 mod bucket;
 mod buckets;
+mod bytes;
 mod chunks;
 pub mod classic;
 mod custom;
